@@ -1,0 +1,1 @@
+"""mim_jax: masked image modeling in JAX."""

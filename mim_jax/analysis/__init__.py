@@ -1,0 +1,1 @@
+"""Statistics over a data set, figures and the report."""

@@ -1,0 +1,1 @@
+"""Wires a configuration into a run, one short file each."""

@@ -1,0 +1,1 @@
+"""Flax modules: encoders and their layers, and the named presets."""

@@ -1,0 +1,57 @@
+"""Multi-head attention on arrays, and what an observer of it sees."""
+
+from typing import Any, Callable, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Observation(NamedTuple):
+    """What one attention block computed, handed to an observer.
+
+    Attributes:
+        query: queries after every normalisation but before the scale, `[b, k, n, e]`.
+        key: keys, `[b, k, n, e]`.
+        value: values, `[b, k, n, e]`.
+        scale: factor on the product of query and key (a number, or one per head `[k, 1, 1]`).
+        bias: what is added to the scaled logits, broadcastable to `[b, k, n, n]`, or None.
+        block_input: input of the residual branch, before its norm, `[b, n, d]`.
+        branch_output: output of the attention branch, before it is added, `[b, n, d]`.
+        windows: layout of the attention windows, or None when attention is global.
+    """
+
+    query: Float[Array, "b k n e"]
+    key: Float[Array, "b k n e"]
+    value: Float[Array, "b k n e"]
+    scale: Any
+    bias: Any
+    block_input: Float[Array, "b n d"]
+    branch_output: Float[Array, "b n d"]
+    windows: Any = None
+
+
+Observer = Callable[[Observation], Any]
+"""Maps one block's `Observation` to a tree of (small) arrays; the encoder stacks the trees over layers."""
+
+
+def attention_logits(
+    query: Float[Array, "b k n e"], key: Float[Array, "b k m e"], scale: Any, bias: Any = None
+) -> Float[Array, "b k n m"]:
+    """Scaled logits in float32, `scale * query key^T + bias`."""
+    logits = jnp.einsum("bkne,bkme->bknm", query, key, preferred_element_type=jnp.float32) * scale
+    return logits if bias is None else logits + bias
+
+
+def attention(
+    query: Float[Array, "b k n e"],
+    key: Float[Array, "b k m e"],
+    value: Float[Array, "b k m e"],
+    *,
+    scale: Any,
+    bias: Any = None,
+) -> Float[Array, "b k n e"]:
+    """Softmax attention; logits and softmax in float32, result in the values' type."""
+    weights = jax.nn.softmax(attention_logits(query, key, scale, bias), axis=-1).astype(value.dtype)
+    out = jnp.einsum("bknm,bkme->bkne", weights, value, preferred_element_type=jnp.float32)
+    return out.astype(value.dtype)

@@ -1,0 +1,1 @@
+"""Objectives of masked image modeling, one file each."""

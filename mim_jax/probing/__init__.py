@@ -1,0 +1,1 @@
+"""What a frozen encoder knows: nearest neighbours and linear probes."""

@@ -1,0 +1,1 @@
+"""State, optimizer, schedules, sharding, loop, checkpoints and metric writers."""
