@@ -1,6 +1,7 @@
 """Multi-head attention on arrays, and what an observer of it sees."""
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp

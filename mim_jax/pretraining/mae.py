@@ -1,0 +1,184 @@
+"""Masked autoencoders (He et al. 2022): encode the visible patches, reconstruct the others."""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mim_jax.models.blocks import Blocks, Computation
+from mim_jax.models.flops import blocks_flops, encoder_flops, patch_embedding_flops
+from mim_jax.models.layers import Dense, LayerNorm
+from mim_jax.models.vit import PositionTable, VisionTransformer, VisionTransformerConfig
+from mim_jax.ops.masking import RandomMask, number_kept, random_mask, restore_tokens
+from mim_jax.ops.patches import denormalise_patches, normalise_patches, patchify, unpatchify
+from mim_jax.pretraining.objective import Batch, Metrics, Panel, Parameters
+
+MLP_RATIO = 4.0
+NORM_EPSILON = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """Sizes of the decoder: width, number of blocks, heads."""
+
+    width: int = 512
+    depth: int = 8
+    num_heads: int = 16
+
+
+class Decoder(nn.Module):
+    """Light transformer over all patches that predicts every patch's values."""
+
+    config: DecoderConfig
+    grid: tuple[int, int]
+    patch_values: int
+    computation: Computation = Computation()
+
+    @nn.compact
+    def __call__(self, latent: Float[Array, "b m d"], restore: Int[Array, "b n"]) -> Float[Array, "b n p"]:
+        """Decodes class token and visible tokens, `restore` telling where each belongs."""
+        config, dtype = self.config, jnp.dtype(self.computation.dtype)
+        visible = Dense((config.width,), dtype=dtype, name="embed")(latent)
+        mask_token = self.param("mask_token", nn.initializers.normal(0.02), (config.width,))
+        patches = restore_tokens(visible[:, 1:], mask_token, restore)
+        positions = PositionTable(self.grid, config.width, trained=False, name="pos_embed")()
+        tokens = jnp.concatenate([visible[:, :1], patches], axis=1) + positions
+        blocks = Blocks(
+            config.depth, config.num_heads, MLP_RATIO, NORM_EPSILON, computation=self.computation, name="blocks"
+        )
+        tokens, _ = blocks(tokens.astype(dtype))
+        tokens = LayerNorm(NORM_EPSILON, dtype, name="norm")(tokens)
+        prediction = Dense((self.patch_values,), dtype=dtype, name="pred")(tokens[:, 1:])
+        return prediction.astype(jnp.float32)
+
+
+class Reconstruction(NamedTuple):
+    """Everything that a forward pass of MAE gives.
+
+    Attributes:
+        latent: class token and visible tokens after the encoder's norm, `[b, 1 + m, d]`.
+        mask: which patches were seen.
+        prediction: predicted patches (normalised ones if the target is), `[b, n, p]`.
+    """
+
+    latent: Float[Array, "b m d"]
+    mask: RandomMask
+    prediction: Float[Array, "b n p"]
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedAutoencoder:
+    """The MAE objective.
+
+    Attributes:
+        encoder_config: the encoder.
+        decoder_config: the decoder.
+        mask_ratio: share of the patches that is removed.
+        normalise_target: predict every patch normalised to mean 0 and deviation 1 (`norm_pix_loss`).
+        computation: how it is computed.
+    """
+
+    encoder_config: VisionTransformerConfig
+    decoder_config: DecoderConfig = DecoderConfig()
+    mask_ratio: float = 0.75
+    normalise_target: bool = False
+    computation: Computation = Computation()
+
+    def __post_init__(self) -> None:
+        number_kept(self.encoder_config.patches, self.mask_ratio)
+        if self.decoder_config.width % self.decoder_config.num_heads:
+            raise ValueError(
+                f"decoder width {self.decoder_config.width} is not divisible by "
+                f"{self.decoder_config.num_heads} heads"
+            )
+
+    @property
+    def encoder(self) -> VisionTransformer:
+        """The encoder's module."""
+        return VisionTransformer(self.encoder_config, self.computation)
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder's module."""
+        config = self.encoder_config
+        return Decoder(self.decoder_config, config.grid, config.patch_values, self.computation)
+
+    @property
+    def kept(self) -> int:
+        """Number of patches that the encoder sees."""
+        return number_kept(self.encoder_config.patches, self.mask_ratio)
+
+    def init(self, key: Any) -> Parameters:
+        """Fresh parameters `{"encoder": ..., "decoder": ...}`, initialised as the original, in per-block form."""
+        plain = dataclasses.replace(self, computation=Computation())
+        config = self.encoder_config
+        keys = jax.random.split(key)
+        images = jnp.zeros((1, *config.image_size, config.channels))
+        latent = jnp.zeros((1, 1 + self.kept, config.width))
+        restore = jnp.zeros((1, config.patches), jnp.int32)
+        return {
+            "encoder": plain.encoder.init(keys[0], images)["params"],
+            "decoder": plain.decoder.init(keys[1], latent, restore)["params"],
+        }
+
+    def draw(self, batch: Batch, key: Any) -> Batch:
+        """Adds the `noise` `[b, n]` that decides the mask, unless the batch holds some."""
+        if "noise" in batch:
+            return batch
+        return batch | {"noise": jax.random.uniform(key, (batch["image"].shape[0], self.encoder_config.patches))}
+
+    def reconstruct(self, parameters: Parameters, batch: Batch) -> Reconstruction:
+        """Masks by the batch's noise, encodes what is visible, decodes everything."""
+        mask = random_mask(batch["noise"], self.mask_ratio)
+        encoded = self.encoder.apply({"params": parameters["encoder"]}, batch["image"], keep=mask.keep)
+        prediction = self.decoder.apply({"params": parameters["decoder"]}, encoded.tokens, mask.restore)
+        return Reconstruction(encoded.tokens, mask, prediction)
+
+    def loss(self, parameters: Parameters, batch: Batch, key: Any = None) -> tuple[Float[Array, ""], Metrics]:
+        """Mean squared error over the removed patches of the whole batch."""
+        out = self.reconstruct(parameters, batch)
+        target = patchify(batch["image"], self.encoder_config.patch_size)
+        if self.normalise_target:
+            target = normalise_patches(target)
+        error = jnp.square(out.prediction - target).mean(axis=-1)
+        loss = (error * out.mask.mask).sum() / jnp.maximum(out.mask.mask.sum(), 1)
+        return loss, {"loss": loss}
+
+    def panel(self, parameters: Parameters, batch: Batch) -> Panel:
+        """Original, masked, reconstruction, and reconstruction with the visible patches pasted in.
+
+        A normalised prediction gets the mean and deviation of the original patch back.
+        """
+        return Panel(
+            ("original", "masked", "reconstruction", "reconstruction + visible"),
+            np.asarray(_panel_images(self, parameters, batch)),
+        )
+
+    def flops_per_image(self) -> int:
+        """FLOPs of a training step per image: three forward passes, less the gradient that the images need not get."""
+        config, decoder = self.encoder_config, self.decoder_config
+        return 3 * self.forward_flops() - patch_embedding_flops(config, self.kept)
+
+    def forward_flops(self) -> int:
+        """FLOPs of a forward pass per image; the encoder's are counted on visible tokens only."""
+        config, decoder = self.encoder_config, self.decoder_config
+        embed = 2 * (1 + self.kept) * config.width * decoder.width
+        blocks = blocks_flops(1 + config.patches, decoder.width, decoder.depth, MLP_RATIO)
+        predict = 2 * config.patches * decoder.width * config.patch_values
+        return encoder_flops(config, self.kept) + embed + blocks + predict
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _panel_images(objective: MaskedAutoencoder, parameters: Parameters, batch: Batch) -> Float[Array, "b t h w c"]:
+    config = objective.encoder_config
+    out = objective.reconstruct(parameters, batch)
+    original = patchify(batch["image"], config.patch_size)
+    prediction = denormalise_patches(out.prediction, original) if objective.normalise_target else out.prediction
+    removed = out.mask.mask[:, :, None]
+    columns = (original, original * (1 - removed), prediction, original * (1 - removed) + prediction * removed)
+    return jnp.stack([unpatchify(column, config.grid, config.patch_size) for column in columns], axis=1)

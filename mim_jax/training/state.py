@@ -1,0 +1,86 @@
+"""The state of a training run and the step that advances it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int
+
+from mim_jax.pretraining.objective import Batch, Metrics, Objective
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that changes during training.
+
+    Attributes:
+        step: number of updates made.
+        parameters: the objective's parameters, float32.
+        optimizer: the optimizer's state.
+        average: exponential moving average of the parameters, or None.
+    """
+
+    step: Int[Array, ""]
+    parameters: Any
+    optimizer: Any
+    average: Any = None
+
+
+def initial_state(
+    objective: Objective, optimizer: optax.GradientTransformation, seed: int, *, average: bool = False
+) -> TrainState:
+    """The state before the first update; a pure function of the seed."""
+    parameters = objective.init(jax.random.key(seed))
+    copy = jax.tree.map(jnp.copy, parameters) if average else None
+    return TrainState(jnp.zeros((), jnp.int32), parameters, optimizer.init(parameters), copy)
+
+
+def make_train_step(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    prepare: Callable[[Batch], Batch],
+    *,
+    seed: int,
+    accumulation: int = 1,
+    average_decay: float = 0.0,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The function that makes one update: `(state, batch) -> (state, metrics)`.
+
+    `prepare` turns a host batch into the objective's (normalises images). All randomness is a function of seed and
+    step. With `accumulation` the batch is processed in that many micro-batches, one after the other.
+    """
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        draw_key, loss_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
+        batch = objective.draw(prepare(batch), draw_key)
+        gradients, metrics = _mean_gradients(objective, state.parameters, batch, loss_key, accumulation)
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.parameters)
+        parameters = optax.apply_updates(state.parameters, updates)
+        average = state.average
+        if average is not None:
+            average = optax.incremental_update(parameters, average, 1 - average_decay)
+        metrics = metrics | {"gradient_norm": optax.global_norm(gradients)}
+        return TrainState(state.step + 1, parameters, optimizer_state, average), metrics
+
+    return train_step
+
+
+def _mean_gradients(
+    objective: Objective, parameters: Any, batch: Batch, key: Any, accumulation: int
+) -> tuple[Any, Metrics]:
+    gradient_function = jax.grad(objective.loss, has_aux=True)
+    if accumulation == 1:
+        return gradient_function(parameters, batch, key)
+
+    def accumulate(sums: Any, micro: tuple[Batch, Any]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, gradient_function(parameters, *micro)), None
+
+    # The micro-batch takes every k-th image, so that each device keeps the images that it holds.
+    micro_batches = jax.tree.map(lambda x: x.reshape(-1, accumulation, *x.shape[1:]).swapaxes(0, 1), batch)
+    keys = jax.random.split(key, accumulation)
+    shapes = jax.eval_shape(gradient_function, parameters, jax.tree.map(lambda x: x[0], micro_batches), key)
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+    sums, _ = jax.lax.scan(accumulate, zeros, (micro_batches, keys))
+    return jax.tree.map(lambda total: total / accumulation, sums)

@@ -1,0 +1,95 @@
+"""MAE against the original PyTorch code."""
+
+import jax
+import numpy as np
+import pytest
+
+from mim_jax.models.blocks import Computation, stack_blocks
+from mim_jax.models.vit import Classifier, VisionTransformer, VisionTransformerConfig
+from mim_jax.pretraining.mae import DecoderConfig, MaskedAutoencoder
+from tests import golden_cases as golden
+
+TOLERANCE = 1e-5
+
+
+def encoder_config(model, **changes):
+    return VisionTransformerConfig(
+        image_size=(model["img_size"],) * 2,
+        patch_size=(model["patch_size"],) * 2,
+        width=model["embed_dim"],
+        depth=model["depth"],
+        num_heads=model["num_heads"],
+        **changes,
+    )
+
+
+def objective(case, computation=Computation()):
+    model = case["model"]
+    decoder = DecoderConfig(model["decoder_embed_dim"], model["decoder_depth"], model["decoder_num_heads"])
+    return MaskedAutoencoder(
+        encoder_config(model), decoder, case["mask_ratio"], model["norm_pix_loss"], computation=computation
+    )
+
+
+@pytest.fixture(params=["mae_pretrain", "mae_pretrain_normpix"])
+def case(request):
+    name = request.param
+    settings, arrays = golden.case(name), golden.arrays(name)
+    parameters = golden.our_parameters(golden.checkpoint(name), settings["model"])
+    return settings, arrays, parameters
+
+
+def batch_of(arrays):
+    return {"image": golden.channels_last(arrays["images"]), "noise": arrays["noise"]}
+
+
+def test_forward_equals_the_original(case):
+    settings, arrays, parameters = case
+    out = jax.jit(objective(settings).reconstruct)(parameters, batch_of(arrays))
+    assert np.array_equal(out.mask.mask, arrays["mask"])
+    assert np.array_equal(out.mask.restore, arrays["ids_restore"])
+    assert golden.relative_error(out.latent, arrays["latent"]) < TOLERANCE
+    assert golden.relative_error(out.prediction, arrays["pred"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("computation", [Computation(), Computation(scan_blocks=True, remat="dots")])
+def test_loss_and_gradients_equal_the_original(case, computation):
+    settings, arrays, parameters = case
+    if computation.scan_blocks:
+        parameters = stack_blocks(parameters)
+    loss_function = objective(settings, computation).loss
+    (loss, _), gradients = jax.jit(jax.value_and_grad(loss_function, has_aux=True))(parameters, batch_of(arrays))
+    assert golden.relative_error(loss, arrays["loss"]) < TOLERANCE
+    for name, theirs in arrays.items():
+        if name.startswith("grad/"):
+            name = name.removeprefix("grad/")
+            heads = settings["model"]["decoder_num_heads" if name.startswith("decoder") else "num_heads"]
+            assert golden.relative_error(at(gradients, name), golden.our_array(name, theirs, heads)) < TOLERANCE, name
+
+
+def at(tree, name):
+    """The leaf of our tree, stacked or not, for a name of the original code."""
+    path = golden.our_path(name)
+    for key in path:
+        if "stacked" in tree:
+            return at_path(tree["stacked"], path[path.index(key) + 1 :])[int(key)]
+        tree = tree[key]
+    return tree
+
+
+def at_path(tree, path):
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
+@pytest.mark.parametrize("name, pooling", [("mae_finetune_cls", "class_token"), ("mae_finetune_avgpool", "mean")])
+def test_classifier_equals_the_original(name, pooling):
+    settings, arrays = golden.case(name), golden.arrays(name)
+    model = settings["model"]
+    parameters = golden.our_parameters(golden.checkpoint(name), model)
+    encoder = VisionTransformer(encoder_config(model, position="learned", final_norm=pooling == "class_token"))
+    classifier = Classifier(encoder, model["num_classes"], pooling)
+    logits, features = jax.jit(classifier.apply)({"params": parameters}, golden.channels_last(arrays["images"]))
+    assert golden.relative_error(features, arrays["features"]) < TOLERANCE
+    assert golden.relative_error(logits, arrays["logits"]) < TOLERANCE
