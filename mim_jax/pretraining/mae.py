@@ -1,13 +1,11 @@
 """Masked autoencoders (He et al. 2022): encode the visible patches, reconstruct the others."""
 
 import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mim_jax.models.blocks import Blocks, Computation
@@ -16,7 +14,7 @@ from mim_jax.models.layers import Dense, LayerNorm
 from mim_jax.models.vit import PositionTable, VisionTransformer, VisionTransformerConfig
 from mim_jax.ops.masking import RandomMask, number_kept, random_mask, restore_tokens
 from mim_jax.ops.patches import denormalise_patches, normalise_patches, patchify, unpatchify
-from mim_jax.pretraining.objective import Batch, Metrics, Panel, Parameters
+from mim_jax.pretraining.objective import Batch, Metrics, Parameters
 
 MLP_RATIO = 4.0
 NORM_EPSILON = 1e-6
@@ -149,20 +147,28 @@ class MaskedAutoencoder:
         loss = (error * out.mask.mask).sum() / jnp.maximum(out.mask.mask.sum(), 1)
         return loss, {"loss": loss}
 
-    def panel(self, parameters: Parameters, batch: Batch) -> Panel:
+    @property
+    def panel_titles(self) -> tuple[str, ...]:
+        """Titles of the columns of `panel`."""
+        return "original", "masked", "reconstruction", "reconstruction + visible"
+
+    def panel(self, parameters: Parameters, batch: Batch) -> Float[Array, "b t h w c"]:
         """Original, masked, reconstruction, and reconstruction with the visible patches pasted in.
 
         A normalised prediction gets the mean and deviation of the original patch back.
         """
-        return Panel(
-            ("original", "masked", "reconstruction", "reconstruction + visible"),
-            np.asarray(_panel_images(self, parameters, batch)),
-        )
+        config = self.encoder_config
+        out = self.reconstruct(parameters, batch)
+        original = patchify(batch["image"], config.patch_size)
+        prediction = denormalise_patches(out.prediction, original) if self.normalise_target else out.prediction
+        removed = out.mask.mask[:, :, None]
+        visible = original * (1 - removed)
+        columns = (original, visible, prediction, visible + prediction * removed)
+        return jnp.stack([unpatchify(column, config.grid, config.patch_size) for column in columns], axis=1)
 
     def flops_per_image(self) -> int:
         """FLOPs of a training step per image: three forward passes, less the gradient that the images need not get."""
-        config, decoder = self.encoder_config, self.decoder_config
-        return 3 * self.forward_flops() - patch_embedding_flops(config, self.kept)
+        return 3 * self.forward_flops() - patch_embedding_flops(self.encoder_config, self.kept)
 
     def forward_flops(self) -> int:
         """FLOPs of a forward pass per image; the encoder's are counted on visible tokens only."""
@@ -171,14 +177,3 @@ class MaskedAutoencoder:
         blocks = blocks_flops(1 + config.patches, decoder.width, decoder.depth, MLP_RATIO)
         predict = 2 * config.patches * decoder.width * config.patch_values
         return encoder_flops(config, self.kept) + embed + blocks + predict
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _panel_images(objective: MaskedAutoencoder, parameters: Parameters, batch: Batch) -> Float[Array, "b t h w c"]:
-    config = objective.encoder_config
-    out = objective.reconstruct(parameters, batch)
-    original = patchify(batch["image"], config.patch_size)
-    prediction = denormalise_patches(out.prediction, original) if objective.normalise_target else out.prediction
-    removed = out.mask.mask[:, :, None]
-    columns = (original, original * (1 - removed), prediction, original * (1 - removed) + prediction * removed)
-    return jnp.stack([unpatchify(column, config.grid, config.patch_size) for column in columns], axis=1)

@@ -1,33 +1,24 @@
 """The contract between an objective and the training loop."""
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-from jaxtyping import Array, Float, UInt8
-
-import numpy as np
+from jaxtyping import Array, Float
 
 Batch = dict[str, Any]
 Parameters = dict[str, Any]
 Metrics = dict[str, Float[Array, ""]]
 
 
-class Panel(NamedTuple):
-    """One picture of what an objective does: rows of images under titles.
-
-    Attributes:
-        titles: what each column shows.
-        images: `[row, column, h, w, c]`, float images in the normalised space of the input.
-    """
-
-    titles: tuple[str, ...]
-    images: Float[np.ndarray, "r t h w c"]
-
-
 class Objective(Protocol):
     """What the training loop knows of a method. All functions are pure and can be jitted.
 
-    A batch holds normalised `image` `[b, h, w, c]` and whatever `draw` adds to it.
+    `encoder` is the module of the encoder and `parameters["encoder"]` belongs to it. A batch holds normalised `image` `[b, h, w, c]` and whatever `draw` adds to it.
     """
+
+    @property
+    def encoder(self) -> Any:
+        """The encoder's Flax module, an `Encoder`."""
+        ...
 
     def init(self, key: Any) -> Parameters:
         """Fresh parameters, in per-block form whatever the computation."""
@@ -41,8 +32,13 @@ class Objective(Protocol):
         """Scalar loss, a mean over the images of the batch, and metrics that are means likewise."""
         ...
 
-    def panel(self, parameters: Parameters, batch: Batch) -> Panel:
-        """Pictures for the first images of a batch."""
+    @property
+    def panel_titles(self) -> tuple[str, ...]:
+        """What each column of a panel shows."""
+        ...
+
+    def panel(self, parameters: Parameters, batch: Batch) -> Float[Array, "b t h w c"]:
+        """Pictures of what the objective does, a row for each image, in the space of the (normalised) input."""
         ...
 
     def flops_per_image(self) -> int:

@@ -1,0 +1,259 @@
+"""The settings of a pre-training run: what a configuration may say, and its checks.
+
+A configuration file gives an `ml_collections.ConfigDict`; `resolve` turns it into the frozen dataclasses below, and
+nothing beneath the experiments ever sees the ConfigDict. The groups tell what a key can do: `method`, `model`, `data`,
+`optimization` and `evaluation` change the numbers; `efficiency` and `run` never do.
+"""
+
+import dataclasses
+import difflib
+import json
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from mim_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """The objective."""
+
+    name: str = "mae"
+    mask_ratio: float = 0.75
+    norm_pix_loss: bool = False
+    decoder_width: int = 512
+    decoder_depth: int = 8
+    decoder_heads: int = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The encoder: a preset and what differs from it (an empty tuple or 0 keeps the preset's value)."""
+
+    name: str = "vit_base_patch16"
+    image_size: tuple[int, ...] = (224, 224)
+    patch_size: tuple[int, ...] = ()
+    channels: int = 3
+    width: int = 0
+    depth: int = 0
+    num_heads: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Images: where they are and what is done to them.
+
+    `source` is "digits", a folder, a list file, or "tfds:name". `train_examples` states the size of the training set
+    where it is known before the data is at hand; it is checked against the source.
+    """
+
+    source: str = "digits"
+    data_dir: str = ""
+    train_split: str = "train"
+    test_split: str = "test"
+    train_examples: int = 0
+    transform: str = "mae_pretrain"
+    crop_scale: tuple[float, ...] = (0.2, 1.0)
+    flip_probability: float = 0.5
+    evaluation_transform: str = "evaluation"
+    crop_fraction: float = 0.875
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    on_corrupt: str = "skip"
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimization:
+    """AdamW, its schedule and its length. The peak learning rate is `base_learning_rate * batch_size / 256`."""
+
+    seed: int = 0
+    batch_size: int = 4096
+    epochs: float = 800.0
+    warmup_epochs: float = 40.0
+    base_learning_rate: float = 1.5e-4
+    final_learning_rate: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 0.05
+    clip_norm: float = 0.0
+    ema_decay: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What is measured on frozen features; needs labels. `knn_every` is in steps, 0 means never."""
+
+    probe: bool = False
+    attention: bool = True
+    knn_every: int = 0
+    neighbours: int = 20
+    temperature: float = 0.07
+    shots: tuple[int, ...] = (1, 5, 10)
+    draws: int = 5
+    attention_images: int = 256
+    batch_size: int = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Efficiency:
+    """How it is computed: never changes the numbers beyond rounding. `data=-1` takes all remaining devices."""
+
+    dtype: str = "float32"
+    remat: str = "none"
+    scan_blocks: bool = False
+    accumulation: int = 1
+    mesh_data: int = -1
+    mesh_fsdp: int = 1
+    mesh_tensor: int = 1
+    loader_threads: int = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What the run writes and when, in steps; 0 means never."""
+
+    log_every: int = 20
+    checkpoint_every: int = 1000
+    keep_last: int = 2
+    keep_every: int = 0
+    panel_every: int = 1000
+    panel_images: int = 8
+    tensorboard: bool = True
+    wandb_project: str = ""
+    profile_start: int = 10
+    profile_steps: int = 0
+    dry_run: bool = False
+    allow_config_change: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All settings of a run."""
+
+    method: Method = Method()
+    model: Model = Model()
+    data: Data = Data()
+    optimization: Optimization = Optimization()
+    evaluation: Evaluation = Evaluation()
+    efficiency: Efficiency = Efficiency()
+    run: Run = Run()
+
+
+NUMBERS = ("method", "model", "data", "optimization")
+"""Groups that decide what is learned: a run may only be continued with the same."""
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """A ConfigDict with every key at its default, for a configuration file to change."""
+    return ml_collections.ConfigDict(dataclasses.asdict(Settings()))
+
+
+def resolve(config: Mapping[str, Any]) -> Settings:
+    """Frozen settings from a ConfigDict or nested dict; missing keys keep their defaults.
+
+    Raises InputError for an unknown key, with the nearest known one, for a value of the wrong type, and for a number
+    out of its range.
+    """
+    settings = _build(Settings, config, "config")
+    _check(settings)
+    return settings
+
+
+def _build(kind: type, values: Any, where: str) -> Any:
+    if not isinstance(values, Mapping) and not hasattr(values, "items"):
+        raise InputError(f"{where} must be a group of keys, not {values!r}")
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    changes = {}
+    for key, value in dict(values.items()).items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"did you mean '{where}.{near[0]}'?" if near else f"known are {', '.join(fields)}"
+            raise InputError(f"unknown configuration key '{where}.{key}'; {hint}")
+        wanted = fields[key].type
+        nested = dataclasses.is_dataclass(wanted)
+        changes[key] = _build(wanted, value, f"{where}.{key}") if nested else _cast(value, wanted, f"{where}.{key}")
+    return kind(**changes)
+
+
+def _cast(value: Any, wanted: Any, where: str) -> Any:
+    if typing.get_origin(wanted) is tuple:
+        if not isinstance(value, (tuple, list)):
+            raise InputError(f"{where} must be a tuple, not {value!r}")
+        element = typing.get_args(wanted)[0]
+        return tuple(_cast(item, element, f"{where}[{i}]") for i, item in enumerate(value))
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        raise InputError(f"{where} must be of type {wanted.__name__}, not {value!r}")
+    return value
+
+
+POSITIVE = (
+    "optimization.batch_size", "optimization.epochs", "model.channels", "efficiency.accumulation",
+    "efficiency.mesh_fsdp", "efficiency.mesh_tensor", "run.log_every", "evaluation.neighbours",
+    "evaluation.temperature", "evaluation.draws", "evaluation.batch_size", "run.keep_last", "method.decoder_width",
+    "method.decoder_depth", "method.decoder_heads", "efficiency.loader_threads",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "optimization.seed", "optimization.warmup_epochs", "optimization.base_learning_rate",
+    "optimization.final_learning_rate", "optimization.weight_decay", "optimization.clip_norm", "run.checkpoint_every",
+    "run.keep_every", "run.panel_every", "run.panel_images", "run.profile_start", "run.profile_steps",
+    "evaluation.knn_every", "evaluation.attention_images", "model.width", "model.depth", "model.num_heads",
+    "data.train_examples",
+)  # fmt: skip
+BELOW_ONE = ("method.mask_ratio", "optimization.ema_decay", "optimization.beta1", "optimization.beta2")
+CHOICES = {
+    "method.name": ("mae",),
+    "efficiency.dtype": ("float32", "bfloat16"),
+    "efficiency.remat": ("none", "full", "dots", "dots_no_batch"),
+    "data.on_corrupt": ("skip", "stop"),
+}
+
+
+def _check(settings: Settings) -> None:
+    def value(key: str) -> Any:
+        group, name = key.split(".")
+        return getattr(getattr(settings, group), name)
+
+    def refuse(key: str, rule: str) -> None:
+        raise InputError(f"config.{key} is {value(key)!r}; it must be {rule}")
+
+    for key in POSITIVE:
+        if not value(key) > 0:
+            refuse(key, "greater than 0")
+    for key in NOT_NEGATIVE:
+        if not value(key) >= 0:
+            refuse(key, "at least 0")
+    for key in BELOW_ONE:
+        if not 0 <= value(key) < 1:
+            refuse(key, "at least 0 and less than 1")
+    for key, choices in CHOICES.items():
+        if value(key) not in choices:
+            refuse(key, f"one of {', '.join(choices)}")
+    if len(settings.model.image_size) != 2:
+        refuse("model.image_size", "two numbers, height and width")
+    if len(settings.model.patch_size) not in (0, 2):
+        refuse("model.patch_size", "two numbers, height and width, or () for the preset's")
+    for key in ("data.mean", "data.std"):
+        if len(value(key)) != settings.model.channels:
+            refuse(key, f"one number for each of the {settings.model.channels} channels (config.model.channels)")
+
+
+def to_json(settings: Settings) -> str:
+    """The settings as JSON text."""
+    return json.dumps(dataclasses.asdict(settings), indent=2) + "\n"
+
+
+def differing_keys(saved: Mapping[str, Any], settings: Settings) -> list[str]:
+    """Keys that decide what is learned and differ between saved settings and these, with both values."""
+    current = json.loads(to_json(settings))
+    differences = []
+    for group in NUMBERS:
+        old, new = saved.get(group, {}), current[group]
+        for key in sorted(old.keys() | new.keys()):
+            if old.get(key) != new.get(key):
+                differences.append(f"{group}.{key} ({old.get(key)!r} there, {new.get(key)!r} here)")
+    return differences
