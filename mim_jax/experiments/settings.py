@@ -89,8 +89,6 @@ class Evaluation:
     probe: bool = False
     attention: bool = True
     knn_every: int = 0
-    neighbours: int = 20
-    temperature: float = 0.07
     shots: tuple[int, ...] = (1, 5, 10)
     draws: int = 5
     attention_images: int = 256
@@ -151,7 +149,7 @@ def default_config() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(dataclasses.asdict(Settings()))
 
 
-def resolve(config: Mapping[str, Any]) -> Settings:
+def resolve(config: ml_collections.ConfigDict | Mapping[str, Any]) -> Settings:
     """Frozen settings from a ConfigDict or nested dict; missing keys keep their defaults.
 
     Raises InputError for an unknown key, with the nearest known one, for a value of the wrong type, and for a number
@@ -163,7 +161,7 @@ def resolve(config: Mapping[str, Any]) -> Settings:
 
 
 def _build(kind: type, values: Any, where: str) -> Any:
-    if not isinstance(values, Mapping) and not hasattr(values, "items"):
+    if not isinstance(values, (Mapping, ml_collections.ConfigDict)):
         raise InputError(f"{where} must be a group of keys, not {values!r}")
     fields = {field.name: field for field in dataclasses.fields(kind)}
     changes = {}
@@ -193,8 +191,8 @@ def _cast(value: Any, wanted: Any, where: str) -> Any:
 
 POSITIVE = (
     "optimization.batch_size", "optimization.epochs", "model.channels", "efficiency.accumulation",
-    "efficiency.mesh_fsdp", "efficiency.mesh_tensor", "run.log_every", "evaluation.neighbours",
-    "evaluation.temperature", "evaluation.draws", "evaluation.batch_size", "run.keep_last", "method.decoder_width",
+    "efficiency.mesh_fsdp", "efficiency.mesh_tensor", "run.log_every", 
+    "evaluation.draws", "evaluation.batch_size", "run.keep_last", "method.decoder_width",
     "method.decoder_depth", "method.decoder_heads", "efficiency.loader_threads",
 )  # fmt: skip
 NOT_NEGATIVE = (

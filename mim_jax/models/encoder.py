@@ -1,6 +1,6 @@
 """The contract between encoders and everything that uses one."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import flax.struct
 from jaxtyping import Array, Float, Int
@@ -27,6 +27,7 @@ class EncoderOutput:
     observations: Any = None
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """An encoder module: `apply({"params": ...}, images, ...)` gives an `EncoderOutput`."""
 

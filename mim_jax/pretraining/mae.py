@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mim_jax.models.blocks import Blocks, Computation
+from mim_jax.models.blocks import Blocks, Computation, saved_bytes
 from mim_jax.models.flops import blocks_flops, encoder_flops, patch_embedding_flops
 from mim_jax.models.layers import Dense, LayerNorm
 from mim_jax.models.vit import PositionTable, VisionTransformer, VisionTransformerConfig
@@ -177,3 +177,14 @@ class MaskedAutoencoder:
         blocks = blocks_flops(1 + config.patches, decoder.width, decoder.depth, MLP_RATIO)
         predict = 2 * config.patches * decoder.width * config.patch_values
         return encoder_flops(config, self.kept) + embed + blocks + predict
+
+    def activation_bytes_per_image(self) -> int:
+        """Estimate of the bytes that the backward pass needs saved per image."""
+        config, decoder = self.encoder_config, self.decoder_config
+        encoder_bytes = saved_bytes(
+            1 + self.kept, config.width, config.depth, config.num_heads, config.mlp_ratio, self.computation
+        )
+        decoder_bytes = saved_bytes(
+            1 + config.patches, decoder.width, decoder.depth, decoder.num_heads, MLP_RATIO, self.computation
+        )
+        return encoder_bytes + decoder_bytes

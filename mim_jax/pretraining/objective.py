@@ -1,6 +1,6 @@
 """The contract between an objective and the training loop."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float
 
@@ -9,6 +9,7 @@ Parameters = dict[str, Any]
 Metrics = dict[str, Float[Array, ""]]
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What the training loop knows of a method. All functions are pure and can be jitted.
 
@@ -43,4 +44,8 @@ class Objective(Protocol):
 
     def flops_per_image(self) -> int:
         """Analytic FLOPs of a training step (forward and backward) per image."""
+        ...
+
+    def activation_bytes_per_image(self) -> int:
+        """Estimate of the bytes that the backward pass needs saved per image."""
         ...

@@ -7,32 +7,40 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
 
 from mim_jax.pretraining.objective import Batch, Metrics, Objective
 
+
 @flax.struct.dataclass
 class TrainState:
-    """Everything that changes during training.
+    """Everything that changes during training; its leaves may also be shapes or shardings.
 
     Attributes:
-        step: number of updates made.
+        step: number of updates made, an int32 scalar.
         parameters: the objective's parameters, float32.
         optimizer: the optimizer's state.
         average: exponential moving average of the parameters, or None.
     """
 
-    step: Int[Array, ""]
+    step: Any
     parameters: Any
     optimizer: Any
     average: Any = None
 
 
 def initial_state(
-    objective: Objective, optimizer: optax.GradientTransformation, seed: int, *, average: bool = False
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    *,
+    average: bool = False,
+    arrange: Callable[[Any], Any] = lambda parameters: parameters,
 ) -> TrainState:
-    """The state before the first update; a pure function of the seed."""
-    parameters = objective.init(jax.random.key(seed))
+    """The state before the first update; a pure function of the seed.
+
+    `average` keeps a moving average of the parameters; `arrange` brings them into the form that is trained (stacked).
+    """
+    parameters = arrange(objective.init(jax.random.key(seed)))
     copy = jax.tree.map(jnp.copy, parameters) if average else None
     return TrainState(jnp.zeros((), jnp.int32), parameters, optimizer.init(parameters), copy)
 
@@ -41,6 +49,7 @@ def make_train_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     prepare: Callable[[Batch], Batch],
+    schedule: optax.Schedule,
     *,
     seed: int,
     accumulation: int = 1,
@@ -48,7 +57,7 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The function that makes one update: `(state, batch) -> (state, metrics)`.
 
-    `prepare` turns a host batch into the objective's (normalises images). All randomness is a function of seed and
+    `prepare` turns a host batch into the objective's (normalises images); `schedule` is only reported. All randomness is a function of seed and
     step. With `accumulation` the batch is processed in that many micro-batches, one after the other.
     """
 
@@ -61,7 +70,7 @@ def make_train_step(
         average = state.average
         if average is not None:
             average = optax.incremental_update(parameters, average, 1 - average_decay)
-        metrics = metrics | {"gradient_norm": optax.global_norm(gradients)}
+        metrics = metrics | {"gradient_norm": optax.tree.norm(gradients), "learning_rate": schedule(state.step)}
         return TrainState(state.step + 1, parameters, optimizer_state, average), metrics
 
     return train_step

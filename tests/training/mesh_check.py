@@ -18,8 +18,9 @@ from mim_jax.training.state import initial_state, make_train_step
 def run(mesh, accumulation=1):
     config = VisionTransformerConfig((16, 16), (4, 4), 3, width=32, depth=1, num_heads=4)
     objective = MaskedAutoencoder(config, DecoderConfig(16, 1, 2), 0.5, computation=Computation())
-    optimizer = adamw(lambda step: 1e-2, betas=(0.9, 0.95), weight_decay=0.05, clip_norm=1.0)
-    step = make_train_step(objective, optimizer, lambda batch: batch, seed=0, accumulation=accumulation)
+    schedule = lambda step: 1e-2
+    optimizer = adamw(schedule, betas=(0.9, 0.95), weight_decay=0.05, clip_norm=1.0)
+    step = make_train_step(objective, optimizer, lambda batch: batch, schedule, seed=0, accumulation=accumulation)
     images = np.random.default_rng(0).normal(size=(3, 16, 16, 16, 3)).astype(np.float32)
     create = lambda: initial_state(objective, optimizer, 0)
     with jax.set_mesh(mesh):

@@ -1,0 +1,77 @@
+"""Runs an experiment from a configuration file.
+
+    python main.py --config=configs/quickstart.py
+    python main.py --config=configs/pretrain/mae_vit_b16.py --workdir=runs/mae --config.data.source=/data/imagenet
+
+Any key of the configuration can be changed with --config.group.key=value.
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file (a Python file with get_config()).")
+_WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/NAME_OF_THE_CONFIGURATION if not given.")
+_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join a run of many processes, found from the cluster.")
+_COORDINATOR = flags.DEFINE_string("coordinator", "", "Address of process 0 (host:port), where there is no cluster.")
+_PROCESSES = flags.DEFINE_integer("processes", 1, "Number of processes, with --coordinator.")
+_PROCESS = flags.DEFINE_integer("process", 0, "Number of this process, with --coordinator.")
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the experiment; a user's mistake ends in one sentence and status 2."""
+    from mim_jax.errors import InputError
+    from mim_jax.experiments.settings import resolve
+
+    try:
+        if len(arguments) > 1:
+            raise InputError(f"unexpected argument '{arguments[1]}'; flags begin with --")
+        if _CONFIG.value is None:
+            raise InputError("no configuration given; try --config=configs/quickstart.py")
+        return _run(resolve(_CONFIG.value))  # resolved before JAX is imported: a wrong key is told at once
+    except InputError as error:
+        return _fail(error)
+
+
+def _run(settings: Any) -> int:
+    from mim_jax.experiments import pretrain
+    from mim_jax.training.distributed import join
+    from mim_jax.training.loop import Interrupted
+
+    logging.set_verbosity(logging.WARNING)  # JAX tells every backend that it does not find
+    join(cluster=_DISTRIBUTED.value, coordinator=_COORDINATOR.value, processes=_PROCESSES.value, process=_PROCESS.value)
+    name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    try:
+        pretrain.run(settings, Path(_WORKDIR.value or f"runs/{name}"))
+    except Interrupted as interruption:
+        print(f"{interruption}; start the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    """Parses the flags; what is wrong with a configuration ends in one sentence."""
+    try:
+        rest = app.parse_flags_with_usage(arguments)
+        getattr(_CONFIG.value, "keys", None)  # a file that cannot be loaded is reported when it is first used
+        return rest
+    except (AttributeError, KeyError) as error:
+        key, hint = re.search(r"(\w+)", str(error)), re.search(r'Did you mean \\?"(\w+)', str(error))
+        nearest = f"; did you mean '{hint[1]}'?" if hint else ""
+        sys.exit(_fail(f"unknown configuration key '{key[1] if key else error}'{nearest}"))
+    except Exception as error:
+        reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[-1].strip()
+        sys.exit(_fail(f"the configuration cannot be loaded: {reason}"))
+
+
+def _fail(message: object) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=_parse)

@@ -1,0 +1,198 @@
+"""What a run's encoder knows and how it attends, beside the same encoder at random initialisation and raw pixels."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from mim_jax.analysis.attention import collect_attention_statistics
+from mim_jax.data.pipeline import evaluation_batches
+from mim_jax.data.sources import Source
+from mim_jax.errors import InputError
+from mim_jax.experiments.learner import Learner
+from mim_jax.experiments.plan import evaluation_transform, make_prepare
+from mim_jax.ops.attention import Observer
+from mim_jax.pretraining.objective import Objective
+from mim_jax.probing.evaluate import probe_features
+from mim_jax.probing.knn import knn_accuracy
+from mim_jax.probing.pooling import mean_patch_tokens
+from mim_jax.probing.results import results_table
+from mim_jax.training.sharding import global_batch, replicated
+
+RAW_PIXELS_LIMIT = 4096
+"""Images with more numbers than this are not probed as raw pixels: a linear probe of them would take hours."""
+
+Encoders = Mapping[str, Callable[[Any], Any]]
+
+
+class FrozenFeatures:
+    """Features of the images of a source under several encoders, all from one pass over the data."""
+
+    def __init__(self, learner: Learner, train: Source, test: Source):
+        self.learner = learner
+        self.sources = {"train": train, "test": test}
+
+    def batches(self, part: str, limit: int = 0) -> Iterator[dict[str, Any]]:
+        """Global batches of the training or test images in evaluation crops; at most `limit` images if given."""
+        settings = self.learner.settings
+        found = 0
+        host = evaluation_batches(
+            self.sources[part],
+            evaluation_transform(settings),
+            batch_size=self._batch_size(),
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            on_corrupt=settings.data.on_corrupt,
+            num_threads=settings.efficiency.loader_threads,
+        )
+        for batch in host:
+            yield global_batch(batch, self.learner.mesh)
+            found += self._batch_size()
+            if limit and found >= limit:
+                return
+
+    def _batch_size(self) -> int:
+        """The batch size of the settings, made a multiple of the devices that share a batch."""
+        shards = self.learner.mesh.shape["data"] * self.learner.mesh.shape["fsdp"]
+        return -(-self.learner.settings.evaluation.batch_size // shards) * shards
+
+    def extract(self, encoders: Encoders, part: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Features `[n, d]` by encoder, and labels `[n]`, of the valid images in order."""
+        prepare = make_prepare(self.learner.preprocessing)
+        features: dict[str, list[np.ndarray]] = {name: [] for name in encoders}
+        labels = []
+        for batch in self.batches(part):
+            label, valid = on_host((batch["label"], batch["valid"]))
+            labels.append(label[valid])
+            for name, values in _encode(dict(encoders), prepare(batch)["image"], replicated(self.learner.mesh)).items():
+                features[name].append(np.asarray(values)[valid])
+        return {name: np.concatenate(parts) for name, parts in features.items()}, np.concatenate(labels)
+
+
+def on_host(tree: Any) -> Any:
+    """Global arrays as numpy arrays in every process."""
+    if jax.process_count() > 1:
+        tree = multihost_utils.process_allgather(tree, tiled=True)
+    return jax.tree.map(np.asarray, tree)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _encode(encoders: Any, images: Any, sharding: Any) -> Any:
+    features = {name: encode(images) for name, encode in encoders.items()}
+    return jax.lax.with_sharding_constraint(features, sharding)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanPatchToken:
+    """Parameters and images to the mean patch token of the last layer."""
+
+    objective: Objective
+
+    def __call__(self, parameters: Any, images: Any) -> Any:
+        out = self.objective.encoder.apply({"params": parameters["encoder"]}, images)
+        return mean_patch_tokens(out.tokens, out.prefix)
+
+
+@dataclasses.dataclass(frozen=True)
+class Observations:
+    """Parameters, images and an observer to what the observer returned."""
+
+    objective: Objective
+
+    def __call__(self, parameters: Any, images: Any, observer: Observer) -> Any:
+        out = self.objective.encoder.apply({"params": parameters["encoder"]}, images, observer=observer)
+        return out.observations
+
+
+def encoder_function(learner: Learner, parameters: Any) -> Callable[[Any], Any]:
+    """Images to features, as a function that hands its parameters to the compiler as arguments."""
+    return jax.tree_util.Partial(MeanPatchToken(learner.objective), parameters)
+
+
+def raw_pixels(images: Any) -> Any:
+    """Images as vectors of their pixels."""
+    return images.reshape(images.shape[0], -1)
+
+
+def compared_encoders(learner: Learner, parameters: Any) -> dict[str, Callable[[Any], Any]]:
+    """Raw pixels (of small images), the encoder at random initialisation, and the pre-trained one."""
+    encoders = {
+        "random initialisation": encoder_function(learner, learner.initial().parameters),
+        "pre-trained": encoder_function(learner, parameters),
+    }
+    height, width = learner.preprocessing.image_size
+    if height * width * learner.preprocessing.channels <= RAW_PIXELS_LIMIT:
+        encoders = {"raw pixels": jax.tree_util.Partial(raw_pixels)} | encoders
+    return encoders
+
+
+def knn_of(frozen: FrozenFeatures, parameters: Any) -> float:
+    """k-NN accuracy of the encoder, in [0, 1]."""
+    encoders = {"encoder": encoder_function(frozen.learner, parameters)}
+    (train, train_labels), (test, test_labels) = (frozen.extract(encoders, part) for part in ("train", "test"))
+    return knn_accuracy(train["encoder"], train_labels, test["encoder"], test_labels)
+
+
+def probe(frozen: FrozenFeatures, parameters: Any) -> pd.DataFrame:
+    """k-NN and linear probes of all compared encoders, with few labels and all."""
+    settings = frozen.learner.settings
+    encoders = compared_encoders(frozen.learner, parameters)
+    (train, train_labels), (test, test_labels) = (frozen.extract(encoders, part) for part in ("train", "test"))
+    results = [
+        probe_features(
+            name,
+            train[name],
+            train_labels,
+            test[name],
+            test_labels,
+            seed=settings.optimization.seed,
+            shots=settings.evaluation.shots,
+            draws=settings.evaluation.draws,
+        )
+        for name in encoders
+    ]
+    return results_table([result for encoder in results for result in encoder])
+
+
+def attention_table(frozen: FrozenFeatures, parameters: Any) -> pd.DataFrame:
+    """Attention statistics of the encoder at random initialisation and pre-trained, on test images, unmasked."""
+    learner = frozen.learner
+    tables = []
+    for name, tree in {"random initialisation": learner.initial().parameters, "pre-trained": parameters}.items():
+        config = learner.objective.encoder_config
+        tables.append(
+            collect_attention_statistics(
+                jax.tree_util.Partial(Observations(learner.objective), tree),
+                _limited(frozen, learner.settings.evaluation.attention_images),
+                encoder=name,
+                grid=config.grid,
+                prefix=1,
+                patch_size=config.patch_size,
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def _limited(frozen: FrozenFeatures, limit: int) -> Iterator[tuple[Any, Any]]:
+    prepare = make_prepare(frozen.learner.preprocessing)
+    left = limit
+    for batch in frozen.batches("test", limit):
+        rank = jnp.cumsum(batch["valid"])
+        yield prepare(batch)["image"], batch["valid"] & (rank <= left)
+        left -= int(rank[-1])
+
+
+def check_labels(source: Source, part: str) -> None:
+    """Raises InputError if a source has no labels."""
+    if not source.class_names:
+        raise InputError(
+            f"the {part} images have no labels, which config.evaluation needs; put them into one folder a class, or set "
+            "config.evaluation.probe=False and config.evaluation.knn_every=0"
+        )

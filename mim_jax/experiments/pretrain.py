@@ -1,0 +1,201 @@
+"""Pre-training: from settings to a workdir with checkpoints, metrics, figures and a report."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mim_jax.data.pipeline import TrainingBatches
+from mim_jax.data.sources import Source, open_source
+from mim_jax.experiments import plan
+from mim_jax.experiments.dry_run import describe_run
+from mim_jax.experiments.evaluation import FrozenFeatures, attention_table, check_labels, knn_of, probe
+from mim_jax.experiments.learner import Learner
+from mim_jax.experiments.model_directory import write_model_json
+from mim_jax.experiments.panels import PanelWriter
+from mim_jax.experiments.report import RunReport, write_run_report
+from mim_jax.experiments.settings import Settings
+from mim_jax.experiments.workdir import open_workdir
+from mim_jax.files import write_atomically
+from mim_jax.probing.results import results_text, save_results
+from mim_jax.training.checkpoints import Checkpoints
+from mim_jax.training.loop import Every, Profile, Training, Values, train
+from mim_jax.training.metrics import Writers, open_writers
+from mim_jax.training.sharding import check_batch_size, global_batch, make_mesh
+from mim_jax.training.state import TrainState
+from mim_jax.training.throughput import Throughput, device_peak
+
+NAMED_IMAGES = 16
+"""How many images of a bad batch an error message names."""
+
+
+def run(settings: Settings, workdir: Path) -> None:
+    """Pre-trains, from the last checkpoint in `workdir` if there is one; then evaluates and reports."""
+    efficiency = settings.efficiency
+    mesh = make_mesh(efficiency.mesh_data, efficiency.mesh_fsdp, efficiency.mesh_tensor)
+    check_batch_size(settings.optimization.batch_size, mesh, efficiency.accumulation)
+    objective, preprocessing = plan.make_objective(settings), plan.make_preprocessing(settings)
+    if settings.run.dry_run:
+        examples = settings.data.train_examples or len(plan.open_training_source(settings))
+        learner = Learner(settings, objective, preprocessing, plan.make_schedule(settings, examples), mesh)
+        print(describe_run(learner))
+        return
+    source, test = plan.open_training_source(settings), open_test_source(settings)
+    learner = Learner(settings, objective, preprocessing, plan.make_schedule(settings, len(source)), mesh)
+    first = jax.process_index() == 0
+    open_workdir(workdir, settings, active=first)
+    with jax.set_mesh(mesh):
+        state = pretrain(learner, source, test, workdir)
+        if first:
+            write_model_json(workdir, learner)
+        evaluate(learner, source, test, trained_parameters(state), workdir)
+
+
+def open_test_source(settings: Settings) -> Source | None:
+    """The test images, which only an evaluation needs; None where there are none."""
+    data, evaluation = settings.data, settings.evaluation
+    if not (evaluation.probe or evaluation.knn_every or evaluation.attention):
+        return None
+    return open_source(data.source, data.test_split, data_dir=data.data_dir)
+
+
+def trained_parameters(state: TrainState) -> Any:
+    """The parameters that are evaluated: the moving average where there is one."""
+    return state.parameters if state.average is None else state.average
+
+
+def pretrain(learner: Learner, source: Source, test: Source | None, workdir: Path) -> TrainState:
+    """Trains to the last step; returns the final state."""
+    settings, run_settings = learner.settings, learner.settings.run
+    batches = plan.make_batches(settings, source, jax.process_index(), jax.process_count())
+    best = "evaluation/knn_accuracy" if settings.evaluation.knn_every else ""
+    checkpoints = Checkpoints(
+        workdir / "checkpoints",
+        keep_last=run_settings.keep_last,
+        keep_every=run_settings.keep_every,
+        best_metric=best,
+    )
+    with checkpoints:
+        state = learner.restore(checkpoints)
+        start = int(state.step)
+        print(f"{workdir}: {'starts' if start == 0 else f'goes on from step {start}'}", flush=True)
+        writers = open_writers(
+            workdir,
+            resume_step=checkpoints.latest,
+            tensorboard=run_settings.tensorboard,
+            wandb_project=run_settings.wandb_project,
+            active=jax.process_index() == 0,
+        )
+        with writers:
+            return train(state, _training(learner, batches, test or source, source, checkpoints, writers, workdir))
+
+
+def _training(
+    learner: Learner,
+    batches: TrainingBatches,
+    test: Source,
+    source: Source,
+    checkpoints: Checkpoints,
+    writers: Writers,
+    workdir: Path,
+) -> Training:
+    settings, run_settings = learner.settings, learner.settings.run
+
+    def device_batches(start: int, stop: int) -> Iterator[dict[str, Any]]:
+        for batch in batches.iterate(start, stop):
+            yield global_batch(batch, learner.mesh)
+
+    def write(step: int, values: Values) -> None:
+        writers.write(step, values | {"data/corrupt": float(len(batches.corrupt))})
+        writers.flush()
+
+    profile = None
+    if run_settings.profile_steps:
+        first = run_settings.profile_start
+        profile = Profile(workdir / "profile", first, first + run_settings.profile_steps - 1)
+    return Training(
+        total_steps=learner.schedule.total_steps,
+        step=learner.make_step(),
+        batches=device_batches,
+        describe_batch=lambda step: _describe_batch(batches, step, workdir),
+        save=lambda step, state, values: learner.save(checkpoints, step, state, values),
+        last_good=lambda step: _last_good(checkpoints, step),
+        write=write,
+        throughput=Throughput(
+            flops_per_image=learner.objective.flops_per_image(),
+            batch_size=settings.optimization.batch_size,
+            device_count=jax.device_count(),
+            peak_flops=device_peak(jax.local_devices()[0], settings.efficiency.dtype).flops,
+        ),
+        log_every=run_settings.log_every,
+        save_every=run_settings.checkpoint_every,
+        extras=_extras(learner, source, test, writers, workdir),
+        profile=profile,
+        active=jax.process_index() == 0,
+    )
+
+
+def _last_good(checkpoints: Checkpoints, diverged: int) -> str:
+    """The checkpoint to return to; one of the step just before holds the very parameters that diverged."""
+    good = [step for step in checkpoints.steps() if step < diverged - 1]
+    if not good:
+        return "there is no checkpoint from before it"
+    later = [step for step in checkpoints.steps() if step > good[-1]]
+    return f"the last good checkpoint is step {good[-1]}" + "".join(f" (delete step {step} to use it)" for step in later)
+
+
+def _extras(learner: Learner, source: Source, test: Source, writers: Writers, workdir: Path) -> list[Every]:
+    """Pictures and the k-NN accuracy during training."""
+    settings = learner.settings
+    frozen = FrozenFeatures(learner, source, test)
+    extras = []
+    if settings.run.panel_every and settings.run.panel_images:
+        panels = PanelWriter(learner, frozen, writers, workdir)
+        extras.append(Every(settings.run.panel_every, lambda step, state: panels.write(step, state.parameters)))
+    if settings.evaluation.knn_every:
+        check_labels(source, "training")
+        extras.append(
+            Every(
+                settings.evaluation.knn_every,
+                lambda step, state: {"evaluation/knn_accuracy": knn_of(frozen, trained_parameters(state))},
+            )
+        )
+    return extras
+
+
+def _describe_batch(batches: TrainingBatches, step: int, workdir: Path) -> str:
+    """The images of a batch by index; a long list goes into a file."""
+    indices = batches.indices(step).tolist()
+    shown = ", ".join(map(str, indices[:NAMED_IMAGES]))
+    if len(indices) <= NAMED_IMAGES:
+        return f"images {shown}"
+    path = workdir / "diverged_batch.json"
+    write_atomically(path, json.dumps({"step": step + 1, "indices": indices}) + "\n")
+    return f"images {shown}, ... (all {len(indices)} are listed in {path})"
+
+
+def evaluate(learner: Learner, source: Source, test: Source | None, parameters: Any, workdir: Path) -> None:
+    """Probes and attention statistics of the final encoder, as tables; then the report."""
+    evaluation, first = learner.settings.evaluation, jax.process_index() == 0
+    probes = attention = None
+    if test is not None:
+        frozen = FrozenFeatures(learner, source, test)
+        if evaluation.probe:
+            print("probing frozen features", flush=True)
+            check_labels(source, "training")
+            probes = probe(frozen, parameters)
+        if evaluation.attention:
+            print("collecting attention statistics", flush=True)
+            attention = attention_table(frozen, parameters)
+    if not first:
+        return
+    if probes is not None:
+        save_results(probes, workdir)
+        print(results_text(probes), flush=True)
+    if attention is not None:
+        write_atomically(workdir / "attention.csv", attention.to_csv(index=False))
+    path = write_run_report(RunReport(learner, workdir, probes, attention))
+    print(f"report: {path}", flush=True)

@@ -1,0 +1,106 @@
+"""The report of a run, from its tables, metrics and figures."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mim_jax.analysis.attention import ATTENTION_STATISTICS
+from mim_jax.analysis.figures import attention_dots, probe_chart, training_curves
+from mim_jax.analysis.report import Configuration, Figure, Section, Table, write_report
+from mim_jax.analysis.style import save_figure
+from mim_jax.experiments.learner import Learner
+from mim_jax.ops.attention_statistics import uniform_attention_distance, uniform_attention_entropy
+from mim_jax.training.metrics import read_metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class RunReport:
+    """What a report is made of; a table that was not asked for is None."""
+
+    learner: Learner
+    workdir: Path
+    probes: pd.DataFrame | None
+    attention: pd.DataFrame | None
+
+    @property
+    def figures(self) -> Path:
+        """Where figures lie."""
+        return self.workdir / "figures"
+
+
+def write_run_report(run: RunReport) -> Path:
+    """Writes `report.html` and the figures in it; returns its path."""
+    records = read_metrics(run.workdir)
+    sections = [_summary(run, records), _training(run, records), *_panels(run), *_probes(run), *_attention(run)]
+    settings = dataclasses.asdict(run.learner.settings)
+    sections.append(Section("Configuration", [Configuration(settings)]))
+    title = f"{run.learner.settings.method.name.upper()} on {run.learner.settings.data.source}"
+    return write_report(run.workdir / "report.html", title=title, sections=sections)
+
+
+def _summary(run: RunReport, records: list[dict[str, Any]]) -> Section:
+    learner, config = run.learner, run.learner.objective.encoder_config
+    last = next((record for record in reversed(records) if "speed/step_time" in record), {})
+    facts = {
+        "encoder": f"{config.depth} blocks, width {config.width}, {config.num_heads} heads, "
+        f"{config.grid[0]}x{config.grid[1]} patches of {config.patch_size[0]}x{config.patch_size[1]} px",
+        "steps": f"{learner.schedule.total_steps:,} of {learner.settings.optimization.batch_size} images",
+        "work per image": f"{learner.objective.flops_per_image() / 1e9:.4g} GFLOP a training step, "
+        "counted analytically on visible tokens",
+    }
+    if last:
+        facts |= {
+            "speed": f"{last['speed/step_time'] * 1e3:.1f} ms a step, {last['speed/images_per_second']:,.0f} images/s",
+            "model FLOP/s": f"{last['speed/model_flops_per_second'] / 1e9:,.2f} GFLOP/s, "
+            f"{last['speed/mfu']:.1%} of the peak (MFU)",
+        }
+    table = pd.DataFrame({"": list(facts), "value": list(facts.values())})
+    return Section("Run", [Table(table)])
+
+
+def _training(run: RunReport, records: list[dict[str, Any]]) -> Section:
+    figure = training_curves(records, losses=("train/loss",), learning_rate="train/learning_rate")
+    save_figure(figure, run.figures, "training")
+    parts = [Figure(figure, "Reconstruction loss on the removed patches, and the learning rate, over steps.")]
+    return Section("Training", parts)
+
+
+def _panels(run: RunReport) -> list[Section]:
+    panels = sorted(run.figures.glob("panels_*.png"))
+    if not panels:
+        return []
+    caption = "Test images, their visible patches, the reconstruction, and the reconstruction with visible patches pasted in."
+    chosen = panels if len(panels) == 1 else [panels[0], panels[-1]]
+    return [Section("Reconstructions", [Figure(path, caption) for path in chosen])]
+
+
+def _probes(run: RunReport) -> list[Section]:
+    if run.probes is None:
+        return []
+    figure = probe_chart(run.probes)
+    save_figure(figure, run.figures, "probes")
+    caption = (
+        "Top-1 test accuracy of frozen features (mean patch token of the last layer; raw pixels as they are). Few labels: "
+        "mean and standard deviation over draws, the same draws for every encoder."
+    )
+    return [Section("What the frozen encoder knows", [Figure(figure, caption), Table(run.probes, caption)])]
+
+
+def _attention(run: RunReport) -> list[Section]:
+    if run.attention is None:
+        return []
+    config = run.learner.objective.encoder_config
+    uniform = {
+        "attention_distance": uniform_attention_distance(config.grid, config.patch_size),
+        "attention_entropy": uniform_attention_entropy(config.grid),
+    }
+    parts: list[Any] = []
+    for statistic, value in uniform.items():
+        figure = attention_dots(run.attention, statistic, uniform=value)
+        save_figure(figure, run.figures, statistic)
+        described = ATTENTION_STATISTICS[statistic]
+        parts.append(Figure(figure, f"{statistic.replace('_', ' ').capitalize()} ({described.unit}): {described.definition}."))
+    parts.append(Table(run.attention.drop(columns="definition"), "All attention statistics by encoder, layer and head."))
+    return [Section("How it attends", parts)]

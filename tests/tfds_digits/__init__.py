@@ -1,0 +1,1 @@
+"""A tiny TFDS data set for the tests of the TFDS source."""
