@@ -1,13 +1,14 @@
 """Images per second of the input pipeline, beside a bare PIL loop over the same files.
 
-    python benchmarks/input_pipeline.py [--images=256] [--rounds=7] [--threads=0,1,2,16] [--folder=/data/photos]
+    python benchmarks/input_pipeline.py [--images=256] [--rounds=7] [--threads=0,1,16] [--folder=/data/photos]
 
 Both decode JPEGs of about 500x375 pixels and 31 KB (generated, unless a folder is given), take a random resized crop to
 224 pixels with PIL's bicubic and flip it. In every round all variants run one after the other; a ratio is that of two
 numbers of one round, and the table shows the median and, in brackets, the least and the greatest.
 
 images/s   per second of wall-clock time
-of cores   images/s, divided by (threads or cores, the fewer) times images/s of the bare loop in one thread
+of cores   images/s, divided by (threads or cores, the fewer) times images/s of the bare loop in one thread; what the
+           machine itself allows is seen in the bare loop in several threads
 CPU ms     processor time per image: what a busy machine does not change
 of CPU     processor time of the bare loop, divided by that of the variant
 """
@@ -26,6 +27,7 @@ import numpy as np
 from PIL import Image
 
 from mim_jax.data import Source, TrainingBatches, make_transform, open_source
+from mim_jax.data.reading import usable_cores
 from mim_jax.data.transforms import RATIO, random_resized_crop_box
 
 SIZE = (224, 224)
@@ -106,13 +108,13 @@ def report(rounds: Sequence[dict[tuple[str, int], Timing]], cores: int) -> None:
 
 def main() -> None:
     """Measure and print."""
+    cores = usable_cores()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=256, help=f"images to generate, at least {BATCH}")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", default="0,1,2,16", help="threads of the pipeline; 0 is none")
+    parser.add_argument("--threads", default=f"0,1,{cores},{4 * cores}", help="threads of the pipeline; 0 is none")
     parser.add_argument("--folder", default="", help="an image folder to use instead of generated images")
     options = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as scratch:
         if not options.folder:
             write_photos(Path(scratch), options.images)

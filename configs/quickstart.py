@@ -31,7 +31,7 @@ def get_config():
     config.data.mean = (0.3053,)
     config.data.std = (0.3763,)
 
-    config.optimization.batch_size = 128
+    config.optimization.batch_size = 64
     config.optimization.epochs = 500.0
     config.optimization.warmup_epochs = 30.0
     config.optimization.base_learning_rate = 2e-3

@@ -1,5 +1,10 @@
-"""Settings that every test needs before JAX starts."""
+"""Settings that every test needs before JAX starts; processes that tests start inherit them."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# Many tests run the same small programs: each is compiled once.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "compiled"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")

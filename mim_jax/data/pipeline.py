@@ -38,7 +38,8 @@ class TrainingBatches:
         process_index: number of this process.
         process_count: number of processes.
         on_corrupt: "skip" puts the next readable record in the place of a corrupt one, "stop" raises `InputError`.
-        num_threads: threads that read ahead in `iterate`; 0 for none.
+        num_threads: threads that read ahead in `iterate`: None for as many as cores, more where files are far away,
+            0 for none.
         corrupt: the corrupt records this process has met.
 
     Raises:
@@ -53,7 +54,7 @@ class TrainingBatches:
     process_index: int = 0
     process_count: int = 1
     on_corrupt: str = "skip"
-    num_threads: int = 16
+    num_threads: int | None = None
     corrupt: CorruptRecords = dataclasses.field(default_factory=CorruptRecords)
 
     def __post_init__(self) -> None:
@@ -119,7 +120,7 @@ def evaluation_batches(
     process_index: int = 0,
     process_count: int = 1,
     on_corrupt: str = "skip",
-    num_threads: int = 16,
+    num_threads: int | None = None,
     corrupt: CorruptRecords | None = None,
 ) -> Iterator[Batch]:
     """Every record once, in order; this process's part of batches of `batch_size` rows.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 
@@ -91,6 +92,11 @@ class Reader:
         self.corrupt.add(index, error)
 
 
+def usable_cores() -> int:
+    """Cores this process may use. More decoding threads than that evict each other's pictures from the caches."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def stack(examples: list[Example]) -> Batch:
     """Examples to a batch."""
     return {key: np.array([example[key] for example in examples]) for key in examples[0]}
@@ -130,14 +136,16 @@ class Layout:
 
 
 def read_ahead(
-    examples: Callable[[range], list[Example]], layout: Layout, steps: range, num_threads: int
+    examples: Callable[[range], list[Example]], layout: Layout, steps: range, num_threads: int | None
 ) -> Iterator[Batch]:
     """Yield the batches of some steps in order, while threads make the next ones.
 
-    `examples` makes the examples at a range of positions; it is called from `num_threads` threads, or, where that
-    is 0, from the caller's when it asks. Closing the generator, also by an exception, ends the threads.
+    `examples` makes the examples at a range of positions; it is called from `num_threads` threads (None for as many
+    as there are cores), or, where that is 0, from the caller's when it asks. Closing the generator, also by an
+    exception, ends the threads.
     """
     chunks = -(-layout.rows // CHUNK)
+    threads = usable_cores() if num_threads is None else num_threads
 
     def chunk(number: int) -> list[Example]:
         batch, part = divmod(number, chunks)
@@ -145,7 +153,7 @@ def read_ahead(
 
     dataset = grain.MapDataset.range(len(steps) * chunks).map(chunk)
     # Two batches wait ready, or enough chunks for all threads where batches are small.
-    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * max(chunks, num_threads))
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * max(chunks, threads))
     parts = iter(dataset.to_iter_dataset(options))
     try:
         for _ in steps:

@@ -1,6 +1,7 @@
 """The state of a run on its mesh: made, advanced, saved, restored."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -46,19 +47,23 @@ class Learner:
             arrange=stack_blocks if scan else lambda parameters: parameters,
         )
 
-    @property
+    @functools.cached_property
     def shapes(self) -> TrainState:
         """Shapes of the state in training, with their shardings."""
         return _with_shardings(jax.eval_shape(self._create), self.mesh)
 
-    @property
+    @functools.cached_property
     def shapes_on_disk(self) -> TrainState:
         """Shapes of the state in a checkpoint, with their shardings."""
         return _with_shardings(jax.eval_shape(unstack_blocks, self.shapes), self.mesh)
 
+    @functools.cached_property
+    def _initial(self) -> Any:
+        return jax.jit(self._create, out_shardings=_shardings(self.shapes))
+
     def initial(self) -> TrainState:
         """The state before the first update, made where it belongs."""
-        return jax.jit(self._create, out_shardings=_shardings(self.shapes))()
+        return self._initial()
 
     def make_step(self) -> Any:
         """The compiled update, `(state, batch) -> (state, metrics)`; it consumes the state."""

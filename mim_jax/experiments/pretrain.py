@@ -47,11 +47,10 @@ def run(settings: Settings, workdir: Path) -> None:
     learner = Learner(settings, objective, preprocessing, plan.make_schedule(settings, len(source)), mesh)
     first = jax.process_index() == 0
     open_workdir(workdir, settings, active=first)
-    with jax.set_mesh(mesh):
-        state = pretrain(learner, source, test, workdir)
-        if first:
-            write_model_json(workdir, learner)
-        evaluate(learner, source, test, trained_parameters(state), workdir)
+    if first:
+        write_model_json(workdir, learner)
+    state = pretrain(learner, source, test, workdir)
+    evaluate(learner, source, test, trained_parameters(state), workdir)
 
 
 def open_test_source(settings: Settings) -> Source | None:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mim_jax.models.blocks import Blocks, Computation, saved_bytes
+from mim_jax.models.blocks import Blocks, Computation, saved_bytes, unstack_blocks
 from mim_jax.models.flops import blocks_flops, encoder_flops, patch_embedding_flops
 from mim_jax.models.layers import Dense, LayerNorm
 from mim_jax.models.vit import PositionTable, VisionTransformer, VisionTransformerConfig
@@ -113,16 +113,18 @@ class MaskedAutoencoder:
 
     def init(self, key: Any) -> Parameters:
         """Fresh parameters `{"encoder": ..., "decoder": ...}`, initialised as the original, in per-block form."""
-        plain = dataclasses.replace(self, computation=Computation())
+        # Made stacked, so that one block is compiled whatever the depth.
+        scanned = dataclasses.replace(self, computation=Computation(scan_blocks=True))
         config = self.encoder_config
         keys = jax.random.split(key)
         images = jnp.zeros((1, *config.image_size, config.channels))
         latent = jnp.zeros((1, 1 + self.kept, config.width))
         restore = jnp.zeros((1, config.patches), jnp.int32)
-        return {
-            "encoder": plain.encoder.init(keys[0], images)["params"],
-            "decoder": plain.decoder.init(keys[1], latent, restore)["params"],
+        stacked = {
+            "encoder": scanned.encoder.init(keys[0], images)["params"],
+            "decoder": scanned.decoder.init(keys[1], latent, restore)["params"],
         }
+        return unstack_blocks(stacked)
 
     def draw(self, batch: Batch, key: Any) -> Batch:
         """Adds the `noise` `[b, n]` that decides the mask, unless the batch holds some."""
@@ -150,7 +152,7 @@ class MaskedAutoencoder:
     @property
     def panel_titles(self) -> tuple[str, ...]:
         """Titles of the columns of `panel`."""
-        return "original", "masked", "reconstruction", "reconstruction + visible"
+        return "original", "masked", "reconstruction", "visible pasted in"
 
     def panel(self, parameters: Parameters, batch: Batch) -> Float[Array, "b t h w c"]:
         """Original, masked, reconstruction, and reconstruction with the visible patches pasted in.

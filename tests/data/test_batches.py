@@ -187,8 +187,9 @@ def test_a_corrupt_image_stops_the_run_if_asked_to(tmp_path, threads):
     batches = TrainingBatches(source, CROP, batch_size=6, seed=0, on_corrupt="stop", num_threads=threads)
     with pytest.raises(InputError, match="002.jpg cannot be read .*remove or replace it, or set on_corrupt to 'skip'"):
         next(batches.iterate(0, 1))
+    crop = make_transform("evaluation", image_size=(8, 8))
     with pytest.raises(InputError, match="002.jpg cannot be read"):
-        next(evaluation_batches(source, make_transform("evaluation", image_size=(8, 8)), batch_size=6, on_corrupt="stop"))
+        next(evaluation_batches(source, crop, batch_size=6, on_corrupt="stop", num_threads=threads))
 
 
 @pytest.mark.parametrize(("size", "tried"), [(5, 5), (150, 100)])
@@ -200,14 +201,14 @@ def test_a_folder_in_which_nothing_is_readable_ends_in_one_sentence(tmp_path, si
         list(batches.iterate(0, 10))
 
 
-def test_counting_is_safe_from_many_threads(tmp_path):
+def test_many_threads_count_and_log_every_record_once(caplog):
     corrupt, error = CorruptRecords(), CorruptImage("x", OSError("broken"))
     threads = [threading.Thread(target=lambda: [corrupt.add(i, error) for i in range(200)]) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(corrupt) == len(corrupt.names) == 200 and 7 in corrupt
+    assert len(corrupt) == len(corrupt.names) == len(caplog.records) == 200 and 7 in corrupt
 
 
 # Evaluation
@@ -275,7 +276,8 @@ crop = make_transform("mae_pretrain", image_size=(64, 64))
 for batch in TrainingBatches(source, crop, batch_size=64, seed=0).iterate(0, 10**6):
     raise {error}("stop")
 """
-    result = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, timeout=60)
+    root = Path(__file__).parents[2]
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, timeout=60)
     assert result.returncode != 0 and error in result.stderr.decode()
 
 

@@ -56,7 +56,9 @@ def test_resizing_a_view_equals_resizing_its_copy():
     np.testing.assert_array_equal(t.resize(view, (16, 16)), t.resize(view.copy(), (16, 16)))
 
 
-@pytest.mark.parametrize(("shape", "size"), [((375, 500), (256, 341)), ((500, 333), (384, 256)), ((256, 300), (256, 300))])
+@pytest.mark.parametrize(
+    ("shape", "size"), [((375, 500), (256, 341)), ((500, 333), (384, 256)), ((256, 300), (256, 300))]
+)
 def test_the_longer_side_is_rounded_down(shape, size):
     assert t.resize_shorter_side(_noise(*shape), 256).shape[:2] == size
 

@@ -19,6 +19,7 @@ TINY = {
     "model.depth": 2,
     "model.num_heads": 2,
     "method.decoder_width": 8,
+    "optimization.batch_size": 128,
     "optimization.epochs": 1.0,
     "optimization.warmup_epochs": 0.5,
     "evaluation.probe": False,

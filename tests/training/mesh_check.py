@@ -15,22 +15,24 @@ from mim_jax.training.sharding import batch_sharding, global_batch, make_mesh, s
 from mim_jax.training.state import initial_state, make_train_step
 
 
-def run(mesh, accumulation=1):
+def setup():
     config = VisionTransformerConfig((16, 16), (4, 4), 3, width=32, depth=1, num_heads=4)
     objective = MaskedAutoencoder(config, DecoderConfig(16, 1, 2), 0.5, computation=Computation())
     schedule = lambda step: 1e-2
     optimizer = adamw(schedule, betas=(0.9, 0.95), weight_decay=0.05, clip_norm=1.0)
+    return objective, optimizer, schedule, jax.jit(lambda: initial_state(objective, optimizer, 0))()
+
+
+def run(mesh, accumulation, objective, optimizer, schedule, state):
     step = make_train_step(objective, optimizer, lambda batch: batch, schedule, seed=0, accumulation=accumulation)
     images = np.random.default_rng(0).normal(size=(3, 16, 16, 16, 3)).astype(np.float32)
-    create = lambda: initial_state(objective, optimizer, 0)
-    with jax.set_mesh(mesh):
-        shardings = state_shardings(jax.eval_shape(create), mesh)
-        state = jax.jit(create, out_shardings=shardings)()
-        step = jax.jit(step, in_shardings=(shardings, batch_sharding(mesh)), out_shardings=(shardings, None))
-        metrics = []
-        for batch in images:
-            state, measured = step(state, global_batch({"image": batch}, mesh))
-            metrics.append([float(measured["loss"]), float(measured["gradient_norm"])])
+    shardings = state_shardings(state, mesh)
+    state = jax.device_put(state, shardings)
+    step = jax.jit(step, in_shardings=(shardings, batch_sharding(mesh)), out_shardings=(shardings, None))
+    metrics = []
+    for batch in images:
+        state, measured = step(state, global_batch({"image": batch}, mesh))
+        metrics.append([float(measured["loss"]), float(measured["gradient_norm"])])
     kernel = state.parameters["encoder"]["blocks"]["0"]["attn"]["qkv"]["kernel"]
     sharded = [leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.optimizer)]
     return {
@@ -42,4 +44,5 @@ def run(mesh, accumulation=1):
 
 
 if __name__ == "__main__":
-    print(json.dumps([run(make_mesh(*mesh), accumulation) for *mesh, accumulation in json.loads(sys.argv[1])]))
+    parts = setup()
+    print(json.dumps([run(make_mesh(*mesh), accumulation, *parts) for *mesh, accumulation in json.loads(sys.argv[1])]))
