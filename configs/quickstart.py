@@ -32,14 +32,14 @@ def get_config():
     config.data.std = (0.3763,)
 
     config.optimization.batch_size = 64
-    config.optimization.epochs = 500.0
-    config.optimization.warmup_epochs = 30.0
-    config.optimization.base_learning_rate = 2e-3
+    config.optimization.epochs = 400.0
+    config.optimization.warmup_epochs = 20.0
+    config.optimization.base_learning_rate = 4e-3
 
     config.evaluation.probe = True
-    config.evaluation.knn_every = 1000
+    config.evaluation.knn_every = 1100
 
     config.run.log_every = 50
-    config.run.checkpoint_every = 500
-    config.run.panel_every = 1000
+    config.run.checkpoint_every = 1100
+    config.run.panel_every = 2200
     return config

@@ -29,10 +29,10 @@ def get_config():
     config.data.mean = (0.4914, 0.4822, 0.4465)
     config.data.std = (0.2470, 0.2435, 0.2616)
 
-    config.optimization.batch_size = 256
+    config.optimization.batch_size = 128
     config.optimization.epochs = 100.0
     config.optimization.warmup_epochs = 5.0
-    config.optimization.base_learning_rate = 1e-3
+    config.optimization.base_learning_rate = 2e-3
 
     config.evaluation.probe = True
 

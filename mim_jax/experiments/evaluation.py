@@ -50,7 +50,7 @@ class FrozenFeatures:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
             on_corrupt=settings.data.on_corrupt,
-            num_threads=settings.efficiency.loader_threads,
+            num_threads=settings.efficiency.loader_threads or None,
         )
         for batch in host:
             yield global_batch(batch, self.learner.mesh)

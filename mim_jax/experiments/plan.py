@@ -100,7 +100,7 @@ def training_transform(settings: Settings) -> Transform:
 def evaluation_transform(settings: Settings) -> Transform:
     """The crop of test images, and of training images whose features are probed."""
     data = settings.data
-    options = {"crop_fraction": data.crop_fraction} if data.evaluation_transform == "evaluation" else {}
+    options = {"crop_fraction": data.crop_fraction} if data.crop_fraction else {}
     return make_transform(data.evaluation_transform, image_size=settings.model.image_size, **options)
 
 
@@ -114,7 +114,7 @@ def make_batches(settings: Settings, source: Source, process_index: int, process
         process_index=process_index,
         process_count=process_count,
         on_corrupt=settings.data.on_corrupt,
-        num_threads=settings.efficiency.loader_threads,
+        num_threads=settings.efficiency.loader_threads or None,
     )
 
 

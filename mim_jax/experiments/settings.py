@@ -46,7 +46,7 @@ class Model:
 class Data:
     """Images: where they are and what is done to them.
 
-    `source` is "digits", a folder, a list file, or "tfds:name". `train_examples` states the size of the training set
+    A `crop_fraction` of 0 is MAE's rule for test images (224 pixels from 256; larger ones whole). `source` is "digits", a folder, a list file, or "tfds:name". `train_examples` states the size of the training set
     where it is known before the data is at hand; it is checked against the source.
     """
 
@@ -59,7 +59,7 @@ class Data:
     crop_scale: tuple[float, ...] = (0.2, 1.0)
     flip_probability: float = 0.5
     evaluation_transform: str = "evaluation"
-    crop_fraction: float = 0.875
+    crop_fraction: float = 0.0
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     on_corrupt: str = "skip"
@@ -97,7 +97,10 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Efficiency:
-    """How it is computed: never changes the numbers beyond rounding. `data=-1` takes all remaining devices."""
+    """How it is computed: never changes the numbers beyond rounding.
+
+    `mesh_data=-1` takes all remaining devices, `loader_threads=0` one thread for every core.
+    """
 
     dtype: str = "float32"
     remat: str = "none"
@@ -106,7 +109,7 @@ class Efficiency:
     mesh_data: int = -1
     mesh_fsdp: int = 1
     mesh_tensor: int = 1
-    loader_threads: int = 16
+    loader_threads: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,14 +196,14 @@ POSITIVE = (
     "optimization.batch_size", "optimization.epochs", "model.channels", "efficiency.accumulation",
     "efficiency.mesh_fsdp", "efficiency.mesh_tensor", "run.log_every", 
     "evaluation.draws", "evaluation.batch_size", "run.keep_last", "method.decoder_width",
-    "method.decoder_depth", "method.decoder_heads", "efficiency.loader_threads",
+    "method.decoder_depth", "method.decoder_heads",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "optimization.seed", "optimization.warmup_epochs", "optimization.base_learning_rate",
     "optimization.final_learning_rate", "optimization.weight_decay", "optimization.clip_norm", "run.checkpoint_every",
     "run.keep_every", "run.panel_every", "run.panel_images", "run.profile_start", "run.profile_steps",
     "evaluation.knn_every", "evaluation.attention_images", "model.width", "model.depth", "model.num_heads",
-    "data.train_examples",
+    "data.train_examples", "data.crop_fraction", "efficiency.loader_threads",
 )  # fmt: skip
 BELOW_ONE = ("method.mask_ratio", "optimization.ema_decay", "optimization.beta1", "optimization.beta2")
 CHOICES = {
