@@ -42,4 +42,5 @@ def get_config():
     config.run.log_every = 50
     config.run.checkpoint_every = 1100
     config.run.panel_every = 2200
+    config.run.panel_images = 4
     return config

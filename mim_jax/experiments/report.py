@@ -12,6 +12,7 @@ from mim_jax.analysis.report import Configuration, Figure, Section, Table, write
 from mim_jax.analysis.style import save_figure
 from mim_jax.experiments.learner import Learner
 from mim_jax.ops.attention_statistics import uniform_attention_distance, uniform_attention_entropy
+from mim_jax.probing.results import results_grid
 from mim_jax.training.metrics import read_metrics
 
 
@@ -33,14 +34,33 @@ class RunReport:
 def write_run_report(run: RunReport) -> Path:
     """Writes `report.html` and the figures in it; returns its path."""
     records = read_metrics(run.workdir)
-    sections = [_summary(run, records), _training(run, records), *_panels(run), *_probes(run), *_attention(run)]
-    settings = dataclasses.asdict(run.learner.settings)
-    sections.append(Section("Configuration", [Configuration(settings)]))
-    title = f"{run.learner.settings.method.name.upper()} on {run.learner.settings.data.source}"
-    return write_report(run.workdir / "report.html", title=title, sections=sections)
+    settings = run.learner.settings
+    sections = [
+        *_probes(run),
+        *_panels(run),
+        *_attention(run),
+        _training(run, records),
+        _facts(run, records),
+        Section("Configuration", [Configuration(dataclasses.asdict(settings))]),
+    ]
+    title = f"{settings.method.name.upper()} on {settings.data.source}"
+    return write_report(run.workdir / "report.html", title=title, sections=sections, summary=_summary(run))
 
 
-def _summary(run: RunReport, records: list[dict[str, Any]]) -> Section:
+def _summary(run: RunReport) -> str:
+    """The result in a sentence."""
+    config, schedule = run.learner.objective.encoder_config, run.learner.schedule
+    text = f"A vision transformer of {config.depth} blocks, pre-trained without labels for {schedule.total_steps:,} steps."
+    if run.probes is None:
+        return text
+    whole = run.probes[run.probes["labels_per_class"].isna()]
+    for protocol, rows in whole.groupby("protocol", sort=False):
+        shares = ", ".join(f"{row.encoder} {row.accuracy_mean:.1%}" for row in rows.itertuples())
+        text += f" Test accuracy by {protocol} probe with all labels: {shares}."
+    return text
+
+
+def _facts(run: RunReport, records: list[dict[str, Any]]) -> Section:
     learner, config = run.learner, run.learner.objective.encoder_config
     last = next((record for record in reversed(records) if "speed/step_time" in record), {})
     facts = {
@@ -56,8 +76,7 @@ def _summary(run: RunReport, records: list[dict[str, Any]]) -> Section:
             "model FLOP/s": f"{last['speed/model_flops_per_second'] / 1e9:,.2f} GFLOP/s, "
             f"{last['speed/mfu']:.1%} of the peak (MFU)",
         }
-    table = pd.DataFrame({"": list(facts), "value": list(facts.values())})
-    return Section("Run", [Table(table)])
+    return Section("Run", [Table(pd.DataFrame({"what": list(facts), "value": list(facts.values())}))])
 
 
 def _training(run: RunReport, records: list[dict[str, Any]]) -> Section:
@@ -85,7 +104,8 @@ def _probes(run: RunReport) -> list[Section]:
         "Top-1 test accuracy of frozen features (mean patch token of the last layer; raw pixels as they are). Few labels: "
         "mean and standard deviation over draws, the same draws for every encoder."
     )
-    return [Section("What the frozen encoder knows", [Figure(figure, caption), Table(run.probes, caption)])]
+    grid = Table(results_grid(run.probes), "The same in percent. Every number with its settings is in probes.csv.")
+    return [Section("What the frozen encoder knows", [Figure(figure, caption), grid])]
 
 
 def _attention(run: RunReport) -> list[Section]:

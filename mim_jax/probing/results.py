@@ -48,14 +48,19 @@ def save_results(table: pd.DataFrame, folder: str | Path, name: str = "probes") 
     return csv, json
 
 
-def results_text(table: pd.DataFrame) -> str:
-    """The table for a terminal: encoders and protocols down, labels per class across, accuracies in percent."""
+def results_grid(table: pd.DataFrame) -> pd.DataFrame:
+    """Encoders and protocols down, labels per class across, accuracies in percent (with their deviation) as text."""
     labels = sorted(table["labels_per_class"].dropna().unique())
     columns = [*labels, pd.NA] if table["labels_per_class"].isna().any() else labels
-    head = ["encoder", "protocol", *(_label_text(label) for label in columns)]
     groups = table.groupby(["encoder", "protocol"], sort=False)
     rows = [[*names, *(_accuracy_text(group, label) for label in columns)] for names, group in groups]
-    return _aligned([head, *rows])
+    return pd.DataFrame(rows, columns=["encoder", "protocol", *map(_label_text, columns)])
+
+
+def results_text(table: pd.DataFrame) -> str:
+    """`results_grid` for a terminal."""
+    grid = results_grid(table)
+    return _aligned([list(grid.columns), *grid.to_numpy().tolist()])
 
 
 def _label_text(label: Any) -> str:
