@@ -15,10 +15,12 @@ def test_every_public_name_exists_and_is_documented(name):
 
 def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        mim_jax.nonsense
+        mim_jax.nonsense  # noqa: B018
 
 
-@pytest.mark.parametrize("module, heavy", [("mim_jax", "jax"), ("mim_jax.experiments.settings", "jax"), ("mim_jax.data", "tensorflow")])
+@pytest.mark.parametrize(
+    "module, heavy", [("mim_jax", "jax"), ("mim_jax.experiments.settings", "jax"), ("mim_jax.data", "tensorflow")]
+)
 def test_importing_leaves_heavy_packages_alone(module, heavy):
     code = f"import sys, {module}; sys.exit('{heavy}' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""What the published MAE pre-training runs have in common (He et al. 2022, table 8; facebookresearch/mae PRETRAIN.md)."""
+"""What the published MAE pre-training runs have in common (He et al. 2022, table 8)."""
 
 from mim_jax.experiments.settings import default_config
 

@@ -132,7 +132,7 @@ def _draw_curve(
 
 @styled
 def image_panels(images: UInt8[np.ndarray, "r t h w c"], titles: Sequence[str], caption: str = "") -> Figure:
-    """A grid of images: one row for each input, one column under each title. Small images are enlarged pixel by pixel."""
+    """A grid of images: a row for each input, a column under each title. Small images are enlarged pixel by pixel."""
     rows, columns, height, width, _ = images.shape
     side = 1.45
     figure = new_figure(columns * side, rows * side * height / width + 0.55)

@@ -13,10 +13,10 @@ import matplotlib.figure
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from mim_jax.files import write_atomically
 from mim_jax.analysis.page import PAGE, SCRIPT, STYLE
 from mim_jax.analysis.style import figure_bytes
 from mim_jax.errors import InputError
+from mim_jax.files import write_atomically
 
 COLLAPSED_FROM = 30
 """Tables of more rows start folded."""
@@ -93,7 +93,7 @@ def _contents(sections: Sequence[Section]) -> str:
         return ""
     titles = [html.escape(section.title) for section in sections]
     links = [f'<li><a href="#section-{number}">{title}</a></li>' for number, title in enumerate(titles, 1)]
-    return f"<nav aria-label=\"Contents\"><ul>{''.join(links)}</ul></nav>"
+    return f'<nav aria-label="Contents"><ul>{"".join(links)}</ul></nav>'
 
 
 def _section(number: int, section: Section) -> str:

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
 
 from mim_jax.analysis.attention import collect_attention_statistics
 from mim_jax.data.pipeline import evaluation_batches
@@ -193,6 +192,6 @@ def check_labels(source: Source, part: str) -> None:
     """Raises InputError if a source has no labels."""
     if not source.class_names:
         raise InputError(
-            f"the {part} images have no labels, which config.evaluation needs; put them into one folder a class, or set "
+            f"the {part} images have no labels, which probing needs; put them into one folder a class, or set "
             "config.evaluation.probe=False and config.evaluation.knn_every=0"
         )

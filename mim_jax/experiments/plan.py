@@ -76,7 +76,7 @@ def open_training_source(settings: Settings) -> Source:
     if channels != settings.model.channels:
         raise InputError(
             f"images of {data.source} have {channels} channel{'s' * (channels > 1)}, but config.model.channels is "
-            f"{settings.model.channels}; set it to {channels}, and config.data.mean and config.data.std to {channels} numbers"
+            f"{settings.model.channels}; set it, and the length of config.data.mean and config.data.std, to {channels}"
         )
     if data.train_examples and len(source) != data.train_examples:
         raise InputError(
@@ -129,9 +129,7 @@ def make_schedule(settings: Settings, examples: int) -> Schedule:
             "step; lower config.optimization.batch_size or raise config.optimization.epochs"
         )
     peak = linear_scaling(optimization.base_learning_rate, optimization.batch_size)
-    rate = warmup_half_cosine(
-        peak, warmup_steps=warmup, total_steps=total, final=optimization.final_learning_rate
-    )
+    rate = warmup_half_cosine(peak, warmup_steps=warmup, total_steps=total, final=optimization.final_learning_rate)
     return Schedule(per_epoch, total, warmup, peak, rate)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from mim_jax.data.pipeline import TrainingBatches
 from mim_jax.data.sources import Source, open_source
@@ -143,7 +142,9 @@ def _last_good(checkpoints: Checkpoints, diverged: int) -> str:
     if not good:
         return "there is no checkpoint from before it"
     later = [step for step in checkpoints.steps() if step > good[-1]]
-    return f"the last good checkpoint is step {good[-1]}" + "".join(f" (delete step {step} to use it)" for step in later)
+    return f"the last good checkpoint is step {good[-1]}" + "".join(
+        f" (delete step {step} to use it)" for step in later
+    )
 
 
 def _extras(learner: Learner, source: Source, test: Source, writers: Writers, workdir: Path) -> list[Every]:

@@ -50,7 +50,9 @@ def write_run_report(run: RunReport) -> Path:
 def _summary(run: RunReport) -> str:
     """The result in a sentence."""
     config, schedule = run.learner.objective.encoder_config, run.learner.schedule
-    text = f"A vision transformer of {config.depth} blocks, pre-trained without labels for {schedule.total_steps:,} steps."
+    text = (
+        f"A vision transformer of {config.depth} blocks, pre-trained without labels for {schedule.total_steps:,} steps."
+    )
     if run.probes is None:
         return text
     whole = run.probes[run.probes["labels_per_class"].isna()]
@@ -90,7 +92,9 @@ def _panels(run: RunReport) -> list[Section]:
     panels = sorted(run.figures.glob("panels_*.png"))
     if not panels:
         return []
-    caption = "Test images, their visible patches, the reconstruction, and the reconstruction with visible patches pasted in."
+    caption = (
+        "Test images, their visible patches, the reconstruction, and the reconstruction with visible patches pasted in."
+    )
     chosen = panels if len(panels) == 1 else [panels[0], panels[-1]]
     return [Section("Reconstructions", [Figure(path, caption) for path in chosen])]
 
@@ -101,8 +105,8 @@ def _probes(run: RunReport) -> list[Section]:
     figure = probe_chart(run.probes)
     save_figure(figure, run.figures, "probes")
     caption = (
-        "Top-1 test accuracy of frozen features (mean patch token of the last layer; raw pixels as they are). Few labels: "
-        "mean and standard deviation over draws, the same draws for every encoder."
+        "Top-1 test accuracy of frozen features (mean patch token of the last layer; raw pixels as they are). With few "
+        "labels: mean and standard deviation over draws, the same draws for every encoder."
     )
     grid = Table(results_grid(run.probes), "The same in percent. Every number with its settings is in probes.csv.")
     return [Section("What the frozen encoder knows", [Figure(figure, caption), grid])]
@@ -121,6 +125,10 @@ def _attention(run: RunReport) -> list[Section]:
         figure = attention_dots(run.attention, statistic, uniform=value)
         save_figure(figure, run.figures, statistic)
         described = ATTENTION_STATISTICS[statistic]
-        parts.append(Figure(figure, f"{statistic.replace('_', ' ').capitalize()} ({described.unit}): {described.definition}."))
-    parts.append(Table(run.attention.drop(columns="definition"), "All attention statistics by encoder, layer and head."))
+        parts.append(
+            Figure(figure, f"{statistic.replace('_', ' ').capitalize()} ({described.unit}): {described.definition}.")
+        )
+    parts.append(
+        Table(run.attention.drop(columns="definition"), "All attention statistics by encoder, layer and head.")
+    )
     return [Section("How it attends", parts)]

@@ -46,8 +46,9 @@ class Model:
 class Data:
     """Images: where they are and what is done to them.
 
-    A `crop_fraction` of 0 is MAE's rule for test images (224 pixels from 256; larger ones whole). `source` is "digits", a folder, a list file, or "tfds:name". `train_examples` states the size of the training set
-    where it is known before the data is at hand; it is checked against the source.
+    `source` is "digits", a folder, a list file, or "tfds:name". `train_examples` states the size of the training set
+    where it is known before the data is at hand; it is checked against the source. A `crop_fraction` of 0 is MAE's rule
+    for test images (224 pixels from 256; larger ones whole).
     """
 
     source: str = "digits"
@@ -194,7 +195,7 @@ def _cast(value: Any, wanted: Any, where: str) -> Any:
 
 POSITIVE = (
     "optimization.batch_size", "optimization.epochs", "model.channels", "efficiency.accumulation",
-    "efficiency.mesh_fsdp", "efficiency.mesh_tensor", "run.log_every", 
+    "efficiency.mesh_fsdp", "efficiency.mesh_tensor", "run.log_every",
     "evaluation.draws", "evaluation.batch_size", "run.keep_last", "method.decoder_width",
     "method.decoder_depth", "method.decoder_heads",
 )  # fmt: skip

@@ -86,9 +86,7 @@ class PatchEmbedding(nn.Module):
         kernel = self.param("kernel", xavier_uniform((0, 1, 2), (3,)), shape)
         bias = self.param("bias", _convolution_bias(patches.shape[-1]), (self.width,))
         kernel = kernel.reshape(-1, self.width).astype(self.dtype)
-        product = jnp.einsum(
-            "bnp,pd->bnd", patches.astype(self.dtype), kernel, preferred_element_type=jnp.float32
-        )
+        product = jnp.einsum("bnp,pd->bnd", patches.astype(self.dtype), kernel, preferred_element_type=jnp.float32)
         return (product + bias).astype(self.dtype)
 
 

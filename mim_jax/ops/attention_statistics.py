@@ -75,9 +75,7 @@ def statistics_of_logits(
     )
 
 
-def attention_distance(
-    logits: Float[Array, "b k n n"], *, grid: Pair, patch_size: int | Pair
-) -> Float[Array, "b k"]:
+def attention_distance(logits: Float[Array, "b k n n"], *, grid: Pair, patch_size: int | Pair) -> Float[Array, "b k"]:
     """Attention-weighted Euclidean distance in pixels between the centres of query and key patch, mean over queries.
 
     `logits` are patch to patch only. The patch itself counts, with distance 0 (Dosovitskiy et al. 2021).

@@ -17,7 +17,9 @@ def sincos_position_table(grid: Pair, width: int, prefix: int = 1) -> Float[np.n
     """
     if width % 4:
         raise ValueError(f"sine-cosine positions need a width divisible by 4, not {width}")
-    rows, columns = np.meshgrid(np.arange(grid[0], dtype=np.float64), np.arange(grid[1], dtype=np.float64), indexing="ij")
+    rows, columns = np.meshgrid(
+        np.arange(grid[0], dtype=np.float64), np.arange(grid[1], dtype=np.float64), indexing="ij"
+    )
     frequency = SINCOS_TEMPERATURE ** (-np.arange(width // 4, dtype=np.float64) / (width // 4))
     angles = [coordinate.reshape(-1, 1) * frequency for coordinate in (columns, rows)]
     table = np.concatenate([wave(angle) for angle in angles for wave in (np.sin, np.cos)], axis=1)
@@ -54,9 +56,7 @@ def resize_position_table(
     Raises ValueError if the table does not have `prefix + rows * columns` rows.
     """
     if table.shape[0] != prefix + source[0] * source[1]:
-        raise ValueError(
-            f"position table has {table.shape[0]} rows, which is not {prefix} + {source[0]}x{source[1]}"
-        )
+        raise ValueError(f"position table has {table.shape[0]} rows, which is not {prefix} + {source[0]}x{source[1]}")
     if source == target:
         return table
     patches = table[prefix:].astype(np.float64).reshape(*source, -1)

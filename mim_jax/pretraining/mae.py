@@ -91,8 +91,7 @@ class MaskedAutoencoder:
         number_kept(self.encoder_config.patches, self.mask_ratio)
         if self.decoder_config.width % self.decoder_config.num_heads:
             raise ValueError(
-                f"decoder width {self.decoder_config.width} is not divisible by "
-                f"{self.decoder_config.num_heads} heads"
+                f"decoder width {self.decoder_config.width} is not divisible by {self.decoder_config.num_heads} heads"
             )
 
     @property

@@ -13,7 +13,8 @@ Metrics = dict[str, Float[Array, ""]]
 class Objective(Protocol):
     """What the training loop knows of a method. All functions are pure and can be jitted.
 
-    `encoder` is the module of the encoder and `parameters["encoder"]` belongs to it. A batch holds normalised `image` `[b, h, w, c]` and whatever `draw` adds to it.
+    `encoder` is the module of the encoder and `parameters["encoder"]` belongs to it. A batch holds normalised `image`
+    `[b, h, w, c]` and whatever `draw` adds to it.
     """
 
     @property

@@ -22,9 +22,7 @@ _DELETED = ".deleted"
 _UNFINISHED = ".orbax-checkpoint-tmp"  # Orbax's name for a step being written
 
 
-def steps_to_keep(
-    steps: Sequence[int], scores: Mapping[int, float], keep_last: int, keep_every: int
-) -> set[int]:
+def steps_to_keep(steps: Sequence[int], scores: Mapping[int, float], keep_last: int, keep_every: int) -> set[int]:
     """The newest `keep_last` steps, the multiples of `keep_every` (0: none) and the first of the highest score."""
     newest = sorted(steps)[-keep_last:]
     milestones = [step for step in steps if keep_every and step % keep_every == 0]

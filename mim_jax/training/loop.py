@@ -138,7 +138,7 @@ def _finished(training: Training, under_way: collections.deque, ahead: int) -> V
             shown = ", ".join(f"{name} {value}" for name, value in values.items())
             raise InputError(
                 f"training diverged at step {step} ({shown}); {training.last_good(step)}; the batch was "
-                f"{training.describe_batch(step - 1)}; lower the learning rate, clip the gradient, or check these images"
+                f"{training.describe_batch(step - 1)}; lower the learning rate, clip the gradient, or check them"
             )
     return values
 

@@ -57,8 +57,9 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The function that makes one update: `(state, batch) -> (state, metrics)`.
 
-    `prepare` turns a host batch into the objective's (normalises images); `schedule` is only reported. All randomness is a function of seed and
-    step. With `accumulation` the batch is processed in that many micro-batches, one after the other.
+    `prepare` turns a host batch into the objective's (normalises images); `schedule` is only reported. All randomness
+    is a function of seed and step. With `accumulation` the batch is processed in that many micro-batches, one after the
+    other.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

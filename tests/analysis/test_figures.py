@@ -11,7 +11,7 @@ import pytest
 from matplotlib.collections import PathCollection
 from PIL import Image
 
-from mim_jax.analysis.figures import attention_dots, probe_chart, image_panels, training_curves
+from mim_jax.analysis.figures import attention_dots, image_panels, probe_chart, training_curves
 from mim_jax.analysis.style import figure_bytes, save_figure
 from mim_jax.errors import InputError
 from tests.analysis.tables import attention_table, probe_table

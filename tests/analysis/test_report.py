@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mim_jax.analysis.figures import probe_chart, image_panels
+from mim_jax.analysis.figures import image_panels, probe_chart
 from mim_jax.analysis.report import Configuration, Figure, Section, Table, write_report
 from mim_jax.analysis.style import save_figure
 from mim_jax.errors import InputError

@@ -74,7 +74,9 @@ def test_scanned_run_goes_on_from_an_unrolled_checkpoint(uninterrupted, tmp_path
 
 
 def test_other_settings_are_refused_with_the_differing_keys(uninterrupted):
-    with pytest.raises(InputError, match=r"method.mask_ratio \(0.75 there, 0.5 here\), optimization.seed \(0 there, 1 here\)"):
+    with pytest.raises(
+        InputError, match=r"method.mask_ratio \(0.75 there, 0.5 here\), optimization.seed \(0 there, 1 here\)"
+    ):
         pretrain.run(tiny_settings(method__mask_ratio=0.5, optimization__seed=1), uninterrupted)
 
 

@@ -68,7 +68,9 @@ def test_classifier_parameter_counts_are_the_published_ones(name, parameters):
     assert count(shapes) == parameters
 
 
-@pytest.mark.parametrize("name, gflops", [("vit_base_patch16", 35.1), ("vit_large_patch16", 123.1), ("vit_huge_patch14", 334.6)])
+@pytest.mark.parametrize(
+    "name, gflops", [("vit_base_patch16", 35.1), ("vit_large_patch16", 123.1), ("vit_huge_patch14", 334.6)]
+)
 def test_encoder_flops_are_the_published_ones(name, gflops):
     assert encoder_flops(encoder_config(name)) / 1e9 == pytest.approx(gflops, abs=0.06)
 

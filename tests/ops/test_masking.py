@@ -13,7 +13,8 @@ def noise(batch=3, tokens=10):
 
 
 @pytest.mark.parametrize(
-    "tokens, ratio, kept", [(196, 0.75, 49), (196, 0.6, 78), (196, 0.7, 58), (196, 0.8, 39), (196, 0.9, 19), (256, 0.75, 64)]
+    "tokens, ratio, kept",
+    [(196, 0.75, 49), (196, 0.6, 78), (196, 0.7, 58), (196, 0.8, 39), (196, 0.9, 19), (256, 0.75, 64)],
 )
 def test_number_kept_truncates_as_the_original(tokens, ratio, kept):
     assert number_kept(tokens, ratio) == kept

@@ -51,12 +51,15 @@ def test_row_of_zeros_has_no_direction_and_stays_finite():
     np.testing.assert_array_equal(unit_rows(jnp.zeros((2, 3))), np.zeros((2, 3)))
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"neighbours": 401}, "1 to the 400"),
-    ({"neighbours": 0}, "1 to the 400"),
-    ({"temperature": 0.01}, "overflow"),
-    ({"temperature": -1.0}, "overflow"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"neighbours": 401}, "1 to the 400"),
+        ({"neighbours": 0}, "1 to the 400"),
+        ({"temperature": 0.01}, "overflow"),
+        ({"temperature": -1.0}, "overflow"),
+    ],
+)
 def test_impossible_settings_are_refused(changes: dict, message: str):
     train, labels = jnp.asarray(CASE["train_features"]), jnp.asarray(CASE["train_labels"])
     with pytest.raises(ValueError, match=message):

@@ -4,9 +4,9 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import jaxprs_in_params
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from mim_jax.models.presets import DECODERS, MAE_MODELS, encoder_config
 from mim_jax.models.vit import VisionTransformerConfig

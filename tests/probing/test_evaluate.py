@@ -70,17 +70,23 @@ def with_(**changes) -> tuple[np.ndarray, ...]:
     return tuple(parts.values())
 
 
-@pytest.mark.parametrize(("data", "message"), [
-    (with_(train_features=((3, 2), np.nan)), r"1 training images have features that are not finite \(first: image 3\)"),
-    (with_(test_features=((slice(4, 6), 0), np.inf)), r"2 test images have features that are not finite"),
-    (with_(train_labels=(7, -1)), r"1 training images have no label \(first: image 7\)"),
-    (with_(train_labels=(..., 2), test_labels=(..., 2)), "all training images are of class 2"),
-    (with_(test_labels=(0, 9)), "test set has class 9"),
-    ((DATA[0][:-1], *DATA[1:]), "159 training features and 160 labels"),
-    ((DATA[0], DATA[1], DATA[2][:, :-1], DATA[3]), "training features are 8 wide and test features 7"),
-    ((DATA[0], DATA[1], DATA[2][:0], DATA[3][:0]), "no test images"),
-    (with_(train_labels=(slice(0, 150), 0)), "fewer than 5 shots"),
-])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            with_(train_features=((3, 2), np.nan)),
+            r"1 training images have features that are not finite \(first: image 3\)",
+        ),
+        (with_(test_features=((slice(4, 6), 0), np.inf)), r"2 test images have features that are not finite"),
+        (with_(train_labels=(7, -1)), r"1 training images have no label \(first: image 7\)"),
+        (with_(train_labels=(..., 2), test_labels=(..., 2)), "all training images are of class 2"),
+        (with_(test_labels=(0, 9)), "test set has class 9"),
+        ((DATA[0][:-1], *DATA[1:]), "159 training features and 160 labels"),
+        ((DATA[0], DATA[1], DATA[2][:, :-1], DATA[3]), "training features are 8 wide and test features 7"),
+        ((DATA[0], DATA[1], DATA[2][:0], DATA[3][:0]), "no test images"),
+        (with_(train_labels=(slice(0, 150), 0)), "fewer than 5 shots"),
+    ],
+)
 def test_data_that_no_probe_can_use_is_refused_in_one_sentence(data: tuple, message: str):
     with pytest.raises(InputError, match=message) as caught:
         probe_features("my encoder", *data, seed=0, shots=(5,))

@@ -85,7 +85,9 @@ def test_finished_state_is_returned_untouched():
 @pytest.mark.parametrize("bad_step", [1, 4, 5, 10])
 def test_loss_that_is_not_finite_is_found_before_anything_is_saved(bad_step):
     recorder = Recorder(bad_step)
-    with pytest.raises(InputError, match=f"diverged at step {bad_step} .*nothing before {bad_step}.*images of {bad_step - 1};"):
+    with pytest.raises(
+        InputError, match=f"diverged at step {bad_step} .*nothing before {bad_step}.*images of {bad_step - 1};"
+    ):
         train(start(), recorder.training())
     assert all(step < bad_step for step, _ in recorder.saved)
     assert recorder.closed

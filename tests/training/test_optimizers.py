@@ -57,8 +57,13 @@ def test_update_is_torch_adamw():
 
 def test_clipping_bounds_the_global_norm():
     tree = {"kernel": jnp.array([3.0, 4.0])}
-    clipped, free = (adamw(lambda step: 1.0, betas=(0.0, 0.0), weight_decay=0.0, epsilon=1.0, clip_norm=c) for c in (1.0, 0.0))
-    update = {name: opt.update(tree, opt.init(tree), tree)[0]["kernel"] for name, opt in (("clipped", clipped), ("free", free))}
+    clipped, free = (
+        adamw(lambda step: 1.0, betas=(0.0, 0.0), weight_decay=0.0, epsilon=1.0, clip_norm=c) for c in (1.0, 0.0)
+    )
+    update = {
+        name: opt.update(tree, opt.init(tree), tree)[0]["kernel"]
+        for name, opt in (("clipped", clipped), ("free", free))
+    }
     np.testing.assert_allclose(update["clipped"], -np.array([0.6, 0.8]) / (1 + np.array([0.6, 0.8])), rtol=1e-5)
     np.testing.assert_allclose(update["free"], -np.array([3, 4]) / (1 + np.array([3, 4])), rtol=1e-5)
 
@@ -66,7 +71,8 @@ def test_clipping_bounds_the_global_norm():
 def test_layer_scale_multiplies_the_whole_update():
     tree = {"kernel": jnp.array([1.0])}
     plain, scaled = (
-        adamw(lambda step: 0.1, betas=(0.9, 0.9), weight_decay=0.1, learning_rate_scale=scale) for scale in (None, {"kernel": 0.25})
+        adamw(lambda step: 0.1, betas=(0.9, 0.9), weight_decay=0.1, learning_rate_scale=scale)
+        for scale in (None, {"kernel": 0.25})
     )
     update = [opt.update(tree, opt.init(tree), tree)[0]["kernel"] for opt in (plain, scaled)]
     np.testing.assert_allclose(update[1], 0.25 * update[0], rtol=1e-6)

@@ -20,11 +20,15 @@ class Clock:
 
 
 def test_line_says_step_metrics_and_time_left():
-    metrics = {"train/loss": 0.43123, "learning_rate": 1e-3, "images_per_second": 2130.4, "mfu": 0.412, "train/gradient_norm": 3.0}
+    metrics = {
+        "train/loss": 0.43123,
+        "learning_rate": 1e-3,
+        "images_per_second": 2130.4,
+        "mfu": 0.412,
+        "train/gradient_norm": 3.0,
+    }
     line = progress_line(1200, 4000, metrics, 72.4)
-    assert line == (
-        "step 1200/4000  30%  loss 0.4312  lr 1.0e-03  2130 images/s  mfu 41.2%  ETA 0:01:12"
-    )
+    assert line == ("step 1200/4000  30%  loss 0.4312  lr 1.0e-03  2130 images/s  mfu 41.2%  ETA 0:01:12")
 
 
 @pytest.mark.parametrize("seconds, text", [(None, "ETA ?"), (0.0, "ETA 0:00:00"), (90000.0, "ETA 1 day, 1:00:00")])
