@@ -36,7 +36,6 @@ def get_config():
 
     config.evaluation.probe = True
 
-    config.efficiency.scan_blocks = True
 
     config.run.log_every = 20
     config.run.checkpoint_every = 200

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mim_jax.ops.attention import Observation, Observer, attention
+from mim_jax.ops.normalization import layer_norm
 
 Dtype = Any
 
@@ -64,10 +65,7 @@ class LayerNorm(nn.Module):
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
-        x = x.astype(jnp.float32)
-        centred = x - x.mean(axis=-1, keepdims=True)
-        variance = jnp.square(centred).mean(axis=-1, keepdims=True)
-        return (centred * jax.lax.rsqrt(variance + self.epsilon) * scale + bias).astype(self.dtype)
+        return layer_norm(x, scale, bias, self.epsilon).astype(self.dtype)
 
 
 class Mlp(nn.Module):
