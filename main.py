@@ -38,17 +38,20 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(settings: Any) -> int:
+    from mim_jax.errors import InputError
     from mim_jax.experiments import pretrain
     from mim_jax.training.distributed import join
     from mim_jax.training.loop import Interrupted
 
     logging.set_verbosity(logging.WARNING)  # JAX tells every backend that it does not find
     join(cluster=_DISTRIBUTED.value, coordinator=_COORDINATOR.value, processes=_PROCESSES.value, process=_PROCESS.value)
+    if "://" in _WORKDIR.value:
+        raise InputError(f"--workdir={_WORKDIR.value} is no local folder; mount the bucket and give its path")
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     try:
         pretrain.run(settings, Path(_WORKDIR.value or f"runs/{name}"))
-    except Interrupted as interruption:
-        print(f"{interruption}; start the same command again to go on", file=sys.stderr)
+    except (Interrupted, KeyboardInterrupt) as interruption:
+        print(f"{str(interruption) or 'interrupted'}; start the same command again to go on", file=sys.stderr)
         return 130
     return 0
 

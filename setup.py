@@ -6,7 +6,6 @@ setup(
     description="Masked image modeling in JAX: pre-train, probe and understand vision encoders.",
     long_description=open("README.md", encoding="utf-8").read(),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["mim_jax", "mim_jax.*"]),
     install_requires=[

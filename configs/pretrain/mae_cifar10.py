@@ -36,7 +36,6 @@ def get_config():
 
     config.evaluation.probe = True
 
-
     config.run.log_every = 20
     config.run.checkpoint_every = 200
     config.run.panel_every = 1000

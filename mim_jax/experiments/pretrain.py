@@ -9,6 +9,7 @@ import jax
 
 from mim_jax.data.pipeline import TrainingBatches
 from mim_jax.data.sources import Source, open_source
+from mim_jax.errors import InputError
 from mim_jax.experiments import plan
 from mim_jax.experiments.dry_run import describe_run
 from mim_jax.experiments.evaluation import FrozenFeatures, attention_table, check_labels, knn_of, probe
@@ -42,7 +43,8 @@ def run(settings: Settings, workdir: Path) -> None:
         learner = Learner(settings, objective, preprocessing, plan.make_schedule(settings, examples), mesh)
         print(describe_run(learner))
         return
-    source, test = plan.open_training_source(settings), open_test_source(settings)
+    source = plan.open_training_source(settings)
+    test = open_test_source(settings, source)
     learner = Learner(settings, objective, preprocessing, plan.make_schedule(settings, len(source)), mesh)
     first = jax.process_index() == 0
     open_workdir(workdir, settings, active=first)
@@ -52,12 +54,24 @@ def run(settings: Settings, workdir: Path) -> None:
     evaluate(learner, source, test, trained_parameters(state), workdir)
 
 
-def open_test_source(settings: Settings) -> Source | None:
-    """The test images, which only an evaluation needs; None where there are none."""
+def open_test_source(settings: Settings, source: Source) -> Source:
+    """The test images; pictures and attention statistics make do with training images where there are none.
+
+    Raises InputError if images or labels are missing that a probe needs.
+    """
     data, evaluation = settings.data, settings.evaluation
-    if not (evaluation.probe or evaluation.knn_every or evaluation.attention):
-        return None
-    return open_source(data.source, data.test_split, data_dir=data.data_dir)
+    probes = evaluation.probe or evaluation.knn_every > 0
+    try:
+        test = open_source(data.source, data.test_split, data_dir=data.data_dir)
+    except InputError as error:
+        if probes:
+            raise
+        print(f"no test images, training images stand in: {error}", flush=True)
+        return source
+    if probes:
+        check_labels(source, "training")
+        check_labels(test, "test")
+    return test
 
 
 def trained_parameters(state: TrainState) -> Any:
@@ -65,9 +79,9 @@ def trained_parameters(state: TrainState) -> Any:
     return state.parameters if state.average is None else state.average
 
 
-def pretrain(learner: Learner, source: Source, test: Source | None, workdir: Path) -> TrainState:
+def pretrain(learner: Learner, source: Source, test: Source, workdir: Path) -> TrainState:
     """Trains to the last step; returns the final state."""
-    settings, run_settings = learner.settings, learner.settings.run
+    settings, run_settings, first = learner.settings, learner.settings.run, jax.process_index() == 0
     batches = plan.make_batches(settings, source, jax.process_index(), jax.process_count())
     best = "evaluation/knn_accuracy" if settings.evaluation.knn_every else ""
     checkpoints = Checkpoints(
@@ -79,16 +93,17 @@ def pretrain(learner: Learner, source: Source, test: Source | None, workdir: Pat
     with checkpoints:
         state = learner.restore(checkpoints)
         start = int(state.step)
-        print(f"{workdir}: {'starts' if start == 0 else f'goes on from step {start}'}", flush=True)
+        if first:
+            print(f"{workdir}: {'starts' if start == 0 else f'goes on from step {start}'}", flush=True)
         writers = open_writers(
             workdir,
             resume_step=checkpoints.latest,
             tensorboard=run_settings.tensorboard,
             wandb_project=run_settings.wandb_project,
-            active=jax.process_index() == 0,
+            active=first,
         )
         with writers:
-            return train(state, _training(learner, batches, test or source, source, checkpoints, writers, workdir))
+            return train(state, _training(learner, batches, test, source, checkpoints, writers, workdir))
 
 
 def _training(
@@ -156,7 +171,6 @@ def _extras(learner: Learner, source: Source, test: Source, writers: Writers, wo
         panels = PanelWriter(learner, frozen, writers, workdir)
         extras.append(Every(settings.run.panel_every, lambda step, state: panels.write(step, state.parameters)))
     if settings.evaluation.knn_every:
-        check_labels(source, "training")
         extras.append(
             Every(
                 settings.evaluation.knn_every,
@@ -177,20 +191,13 @@ def _describe_batch(batches: TrainingBatches, step: int, workdir: Path) -> str:
     return f"images {shown}, ... (all {len(indices)} are listed in {path})"
 
 
-def evaluate(learner: Learner, source: Source, test: Source | None, parameters: Any, workdir: Path) -> None:
+def evaluate(learner: Learner, source: Source, test: Source, parameters: Any, workdir: Path) -> None:
     """Probes and attention statistics of the final encoder, as tables; then the report."""
-    evaluation, first = learner.settings.evaluation, jax.process_index() == 0
-    probes = attention = None
-    if test is not None:
-        frozen = FrozenFeatures(learner, source, test)
-        if evaluation.probe:
-            print("probing frozen features", flush=True)
-            check_labels(source, "training")
-            probes = probe(frozen, parameters)
-        if evaluation.attention:
-            print("collecting attention statistics", flush=True)
-            attention = attention_table(frozen, parameters)
-    if not first:
+    evaluation = learner.settings.evaluation
+    frozen = FrozenFeatures(learner, source, test)
+    probes = probe(frozen, parameters) if evaluation.probe else None
+    attention = attention_table(frozen, parameters) if evaluation.attention else None
+    if jax.process_index() != 0:
         return
     if probes is not None:
         save_results(probes, workdir)

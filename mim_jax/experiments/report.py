@@ -78,6 +78,8 @@ def _facts(run: RunReport, records: list[dict[str, Any]]) -> Section:
             "model FLOP/s": f"{last['speed/model_flops_per_second'] / 1e9:,.2f} GFLOP/s, "
             f"{last['speed/mfu']:.1%} of the peak (MFU)",
         }
+    if records and records[-1].get("data/corrupt"):
+        facts["corrupt images"] = f"{records[-1]['data/corrupt']:.0f} met and skipped; the log names them"
     return Section("Run", [Table(pd.DataFrame({"what": list(facts), "value": list(facts.values())}))])
 
 
@@ -93,7 +95,7 @@ def _panels(run: RunReport) -> list[Section]:
     if not panels:
         return []
     caption = (
-        "Test images, their visible patches, the reconstruction, and the reconstruction with visible patches pasted in."
+        "Images, their visible patches, the reconstruction, and the reconstruction with visible patches pasted in."
     )
     chosen = panels if len(panels) == 1 else [panels[0], panels[-1]]
     return [Section("Reconstructions", [Figure(path, caption) for path in chosen])]

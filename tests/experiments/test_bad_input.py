@@ -8,7 +8,7 @@ from PIL import Image
 
 from mim_jax.errors import InputError
 from mim_jax.experiments import pretrain
-from tests.experiments.runs import command, finish, losses, tiny_settings
+from tests.experiments.runs import command, finish, losses, metrics, tiny_settings
 
 
 def refused(match, workdir, **changes):
@@ -123,3 +123,24 @@ def test_command_line_prints_one_sentence_and_fails(tmp_path):
         assert done.returncode == 2, done
         assert sentence in done.stderr and "Traceback" not in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_corrupt_image_is_named_and_skipped_or_stops_the_run(tmp_path, caplog):
+    changes = folder_of_images(tmp_path / "images", readable=True)
+    (tmp_path / "images" / "007.png").write_bytes(b"no image")
+    pretrain.run(tiny_settings(optimization__epochs=2.0, **changes), tmp_path / "run")
+    assert "007.png" in caplog.text
+    assert metrics(tmp_path / "run")[-1]["data/corrupt"] == 1
+    refused("007.png", tmp_path / "stopped", data__on_corrupt="stop", **changes)
+
+
+def test_folder_without_test_images_still_gets_its_report(tmp_path, capsys):
+    changes = folder_of_images(tmp_path / "images", readable=True)
+    pretrain.run(tiny_settings(evaluation__attention=True, **changes), tmp_path / "run")
+    assert "training images stand in" in capsys.readouterr().out
+    assert (tmp_path / "run" / "attention.csv").exists()
+
+
+def test_workdir_in_a_bucket_is_refused():
+    done = finish(command("gs://bucket/run"))
+    assert done.returncode == 2 and "no local folder" in done.stderr

@@ -16,7 +16,8 @@ def plain(x, scale, bias, epsilon):
 def arguments(dtype=jnp.float32):
     keys = jax.random.split(jax.random.key(0), 4)
     x = (3 + 2 * jax.random.normal(keys[0], (2, 5, 8))).astype(dtype)
-    return (x, jax.random.normal(keys[1], (8,)), jax.random.normal(keys[2], (8,))), jax.random.normal(keys[3], (2, 5, 8))
+    scale, bias = (jax.random.normal(key, (8,)) for key in keys[1:3])
+    return (x, scale, bias), jax.random.normal(keys[3], (2, 5, 8))
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)])
@@ -27,7 +28,8 @@ def test_value_and_gradients_are_those_of_the_definition(dtype, tolerance):
     np.testing.assert_allclose(ours, expected, atol=1e-5)
     for found, wanted in zip(our_gradients(cotangent), expected_gradients(cotangent)):
         assert found.dtype == wanted.dtype
-        np.testing.assert_allclose(found.astype(jnp.float32), wanted.astype(jnp.float32), rtol=tolerance, atol=tolerance)
+        found, wanted = (gradient.astype(jnp.float32) for gradient in (found, wanted))
+        np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance)
 
 
 def test_large_offset_does_not_cancel():
