@@ -13,6 +13,7 @@ _PUBLIC = {
     "VisionTransformer": "mim_jax.models.vit",
     "attention_statistics": "mim_jax.ops.attention_statistics",
     "encoder_config": "mim_jax.models.presets",
+    "mae_preset": "mim_jax.pretraining.mae",
     "open_source": "mim_jax.data.sources",
 }
 

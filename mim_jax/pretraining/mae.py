@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from mim_jax.models.blocks import Blocks, Computation, saved_bytes, unstack_blocks
 from mim_jax.models.flops import blocks_flops, encoder_flops, patch_embedding_flops
 from mim_jax.models.layers import Dense, LayerNorm
+from mim_jax.models.presets import DECODERS, MAE_MODELS, encoder_config, preset
 from mim_jax.models.vit import PositionTable, VisionTransformer, VisionTransformerConfig
 from mim_jax.ops.masking import RandomMask, number_kept, random_mask, restore_tokens
 from mim_jax.ops.patches import denormalise_patches, normalise_patches, patchify, unpatchify
@@ -189,3 +190,12 @@ class MaskedAutoencoder:
             1 + config.patches, decoder.width, decoder.depth, decoder.num_heads, MLP_RATIO, self.computation
         )
         return encoder_bytes + decoder_bytes
+
+
+def mae_preset(name: str, **options: Any) -> MaskedAutoencoder:
+    """A model of the original code by its name, such as "mae_vit_base_patch16"; `options` are other fields.
+
+    Raises InputError for an unknown name, with the nearest.
+    """
+    encoder, decoder = preset(MAE_MODELS, name, "MAE model")
+    return MaskedAutoencoder(encoder_config(encoder), DecoderConfig(**DECODERS[decoder]), **options)

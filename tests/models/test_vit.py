@@ -8,9 +8,9 @@ import pytest
 from mim_jax.errors import InputError
 from mim_jax.models.blocks import Computation, stack_blocks, unstack_blocks
 from mim_jax.models.flops import encoder_flops
-from mim_jax.models.presets import DECODERS, MAE_MODELS, encoder_config
+from mim_jax.models.presets import encoder_config
 from mim_jax.models.vit import Classifier, VisionTransformer, VisionTransformerConfig
-from mim_jax.pretraining.mae import DecoderConfig, MaskedAutoencoder
+from mim_jax.pretraining.mae import mae_preset
 
 TINY = VisionTransformerConfig((8, 12), (4, 4), 3, width=16, depth=3, num_heads=2, drop_path_rate=0.5)
 
@@ -42,9 +42,7 @@ def encode(parameters, images, config=TINY, computation=Computation(), **options
     ],
 )
 def test_mae_parameter_counts_are_the_published_ones(name, encoder, total, trained):
-    encoder_name, decoder_name = MAE_MODELS[name]
-    objective = MaskedAutoencoder(encoder_config(encoder_name), DecoderConfig(**DECODERS[decoder_name]))
-    parameters = jax.eval_shape(objective.init, jax.random.key(0))
+    parameters = jax.eval_shape(mae_preset(name).init, jax.random.key(0))
     fixed = sum(count(parameters[part]["pos_embed"]) for part in ("encoder", "decoder"))
     assert count(parameters["encoder"]) == encoder
     assert count(parameters) == total

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from mim_jax.models.presets import DECODERS, MAE_MODELS, encoder_config
 from mim_jax.models.vit import VisionTransformerConfig
 from mim_jax.ops.patches import patchify
-from mim_jax.pretraining.mae import DecoderConfig, MaskedAutoencoder
+from mim_jax.pretraining.mae import DecoderConfig, MaskedAutoencoder, mae_preset
 
 CONFIG = VisionTransformerConfig((8, 12), (4, 4), 3, width=16, depth=1, num_heads=2)
 
@@ -69,8 +68,7 @@ def test_panel_pastes_the_visible_patches(parameters, batch, normalised):
     ],
 )
 def test_flops_are_the_published_ones_less_the_embedding_of_removed_patches(name, forward, training):
-    encoder, decoder = MAE_MODELS[name]
-    mae = MaskedAutoencoder(encoder_config(encoder), DecoderConfig(**DECODERS[decoder]))
+    mae = mae_preset(name)
     removed = 2 * (mae.encoder_config.patches - mae.kept) * mae.encoder_config.patch_values * mae.encoder_config.width
     assert (mae.forward_flops() + removed) / 1e9 == pytest.approx(forward, abs=0.06)
     assert (mae.flops_per_image() + 2 * removed) / 1e9 == pytest.approx(training, abs=0.1)
