@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import optax
-from jax.sharding import Mesh
 
 from mim_jax.data.preprocessing import Preprocessing
 from mim_jax.experiments.plan import Schedule, make_optimizer, make_prepare
@@ -14,7 +13,7 @@ from mim_jax.experiments.settings import Settings
 from mim_jax.models.blocks import stack_blocks, unstack_blocks
 from mim_jax.pretraining.objective import Objective
 from mim_jax.training.checkpoints import Checkpoints
-from mim_jax.training.sharding import batch_sharding, replicated, state_shardings
+from mim_jax.training.sharding import AnyMesh, batch_sharding, replicated, state_shardings
 from mim_jax.training.state import TrainState, initial_state, make_train_step
 
 
@@ -30,7 +29,7 @@ class Learner:
     objective: Objective
     preprocessing: Preprocessing
     schedule: Schedule
-    mesh: Mesh
+    mesh: AnyMesh
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -100,7 +99,7 @@ class Learner:
         return state
 
 
-def _with_shardings(shapes: Any, mesh: Mesh) -> Any:
+def _with_shardings(shapes: Any, mesh: AnyMesh) -> Any:
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,

@@ -24,7 +24,7 @@ from mim_jax.probing.results import results_text, save_results
 from mim_jax.training.checkpoints import Checkpoints
 from mim_jax.training.loop import Every, Profile, Training, Values, train
 from mim_jax.training.metrics import Writers, open_writers
-from mim_jax.training.sharding import check_batch_size, global_batch, make_mesh
+from mim_jax.training.sharding import check_batch_size, global_batch, imagined_mesh, make_mesh
 from mim_jax.training.state import TrainState
 from mim_jax.training.throughput import Throughput, device_peak
 
@@ -35,7 +35,9 @@ NAMED_IMAGES = 16
 def run(settings: Settings, workdir: Path) -> None:
     """Pre-trains, from the last checkpoint in `workdir` if there is one; then evaluates and reports."""
     efficiency = settings.efficiency
-    mesh = make_mesh(efficiency.mesh_data, efficiency.mesh_fsdp, efficiency.mesh_tensor)
+    axes = (efficiency.mesh_data, efficiency.mesh_fsdp, efficiency.mesh_tensor)
+    imagined = settings.run.dry_run and efficiency.mesh_data > 0
+    mesh = imagined_mesh(*axes) if imagined else make_mesh(*axes)
     check_batch_size(settings.optimization.batch_size, mesh, efficiency.accumulation)
     objective, preprocessing = plan.make_objective(settings), plan.make_preprocessing(settings)
     if settings.run.dry_run:

@@ -5,12 +5,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mim_jax.errors import InputError
 from mim_jax.training.trees import Rules, first_match, map_with_names
 
 AXES = ("data", "fsdp", "tensor")
+
+AnyMesh = Mesh | AbstractMesh
+"""A mesh of devices, or only its shape."""
 
 PARAMETER_RULES: Rules = (
     (r"qkv/kernel$", ("fsdp", None, "tensor", None)),
@@ -39,6 +42,11 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
+def imagined_mesh(data: int, fsdp: int, tensor: int) -> AbstractMesh:
+    """The shape of a mesh whose devices are not here."""
+    return AbstractMesh((data, fsdp, tensor), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The first axis of a batch is divided over the axes `data` and `fsdp`."""
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
@@ -49,7 +57,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, accumulation: int = 1) -> None:
+def check_batch_size(batch_size: int, mesh: AnyMesh, accumulation: int = 1) -> None:
     """Raises InputError if the batch cannot be divided over devices and micro-batches."""
     parts = mesh.shape["data"] * mesh.shape["fsdp"] * accumulation
     if batch_size % parts:
@@ -60,7 +68,7 @@ def check_batch_size(batch_size: int, mesh: Mesh, accumulation: int = 1) -> None
         )
 
 
-def state_shardings(tree: Any, mesh: Mesh, rules: Rules = PARAMETER_RULES) -> Any:
+def state_shardings(tree: Any, mesh: AnyMesh, rules: Rules = PARAMETER_RULES) -> Any:
     """A sharding for every leaf of a state or a tree of parameters (shapes are enough), by the rules.
 
     An axis that the mesh does not divide stays whole.
@@ -68,7 +76,7 @@ def state_shardings(tree: Any, mesh: Mesh, rules: Rules = PARAMETER_RULES) -> An
     return map_with_names(lambda name, leaf: NamedSharding(mesh, _spec(name, leaf.shape, mesh, rules)), tree)
 
 
-def _spec(name: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> PartitionSpec:
+def _spec(name: str, shape: tuple[int, ...], mesh: AnyMesh, rules: Rules) -> PartitionSpec:
     axes = first_match(rules, name)
     if "/stacked/" in name and axes:
         axes = (None, *axes)

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,13 @@ def test_dry_run_tells_parameters_work_and_memory(tmp_path, capsys):
     assert "499,200 steps = 1600 epochs of 312 steps of 4,096 images; warm-up 12,480 steps" in text
     assert "peak learning rate 2.400e-03" in text and "58.1" in text and "activations" in text
     assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_divides_over_devices_that_are_not_here(tmp_path, capsys):
+    config = importlib.import_module("configs.pretrain.mae_vit_l16").get_config()
+    config.run.dry_run = True
+    config.efficiency.mesh_data, config.efficiency.mesh_fsdp, config.efficiency.mesh_tensor = 32, 4, 2
+    pretrain.run(resolve(config), tmp_path / "run")
+    text = capsys.readouterr().out
+    assert "mesh data 32 x fsdp 4 x tensor 2" in text and "activations of 32 images" in text
+    assert re.search(r"24x1024x3x16x64 +75,497,472  \(-, fsdp, -, tensor, -\)", text)

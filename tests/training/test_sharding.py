@@ -5,11 +5,14 @@ import os
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh, PartitionSpec
 
 from mim_jax.errors import InputError
-from mim_jax.training.sharding import check_batch_size, make_mesh
+from mim_jax.training.sharding import AXES, check_batch_size, make_mesh, state_shardings
 
 
 def losses(devices, meshes):
@@ -43,3 +46,25 @@ def test_mesh_that_does_not_cover_the_devices_is_refused():
 def test_batch_that_does_not_divide_is_refused_with_the_nearest_size():
     with pytest.raises(InputError, match="batch size 7 is not divisible by 3 .*nearest that fits is 6"):
         check_batch_size(7, make_mesh(), accumulation=3)
+
+
+def test_batch_must_divide_over_the_devices():
+    mesh = AbstractMesh((4, 2, 1), AXES)
+    check_batch_size(32, mesh)
+    with pytest.raises(InputError, match="batch size 100 is not divisible by 8 .*nearest that fits is 96"):
+        check_batch_size(100, mesh)
+
+
+def test_parameters_lie_by_the_first_rule_and_what_does_not_divide_stays_whole():
+    mesh = AbstractMesh((1, 2, 2), AXES)
+    shapes = {
+        "blocks": {"0": {"attn": {"qkv": {"kernel": jnp.zeros((8, 3, 4, 2)), "bias": jnp.zeros((3, 3, 2))}}}},
+        "decoder": {"blocks": {"stacked": {"mlp": {"fc1": {"kernel": jnp.zeros((5, 8, 6))}}}}},
+        "cls_token": jnp.zeros(8),
+    }
+    assert [sharding.spec for sharding in jax.tree.leaves(state_shardings(shapes, mesh))] == [
+        PartitionSpec(None, None, None),
+        PartitionSpec("fsdp", None, "tensor", None),
+        PartitionSpec(None),
+        PartitionSpec(None, "fsdp", "tensor"),
+    ]
