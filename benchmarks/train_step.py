@@ -2,9 +2,9 @@
 
     python benchmarks/train_step.py --config=configs/pretrain/mae_vit_b16.py --batch_size=8 --dtype=float32
 
-Random images, no input pipeline. Prints the seconds to make the state and to compile the step, then the median (least,
-greatest) time of a step, images/s, model FLOP/s from the analytic count, and the share of the peak: the data sheet's, or
-of a large matrix product measured here.
+Random images, no input pipeline. Prints the seconds to make the state and to compile the step, then the median (and
+range) of the time of a step, images/s, model FLOP/s from the analytic count, and the share of the peak: that of the data
+sheet, or of a large matrix product measured here.
 """
 
 import argparse
@@ -82,13 +82,11 @@ def report(learner: Learner, making: float, compiling: float, times: list[float]
     flops = learner.objective.flops_per_image() * batch_size / median
     print(f"{jax.device_count()} x {device.device_kind}, {efficiency.dtype}, batch {batch_size}, jax {jax.__version__}")
     print(f"state made in {making:.1f} s, first step (compiled) in {compiling:.1f} s")
-    print(
-        f"step {1e3 * median:.1f} ms ({1e3 * min(times):.1f}-{1e3 * max(times):.1f}), {batch_size / median:.2f} images/s"
-    )
+    low, high = 1e3 * min(times), 1e3 * max(times)
+    print(f"step {1e3 * median:.1f} ms ({low:.1f}-{high:.1f}), {batch_size / median:.2f} images/s")
     share = flops / (peak.flops * jax.device_count())
-    print(
-        f"{flops / 1e9:,.1f} GFLOP/s, {share:.1%} of the {peak.source} peak of {peak.flops / 1e9:,.0f} GFLOP/s a device"
-    )
+    print(f"{flops / 1e9:,.1f} GFLOP/s, {share:.1%} of the peak ({peak.source}: {peak.flops / 1e9:,.0f} GFLOP/s a device)")
+
 
 
 if __name__ == "__main__":
