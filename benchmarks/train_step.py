@@ -3,8 +3,8 @@
     python benchmarks/train_step.py --config=configs/pretrain/mae_vit_b16.py --batch_size=8 --dtype=float32
 
 Random images, no input pipeline. Prints the seconds to make the state and to compile the step, then the median (and
-range) of the time of a step, images/s, model FLOP/s from the analytic count, and the share of the peak: that of the data
-sheet, or of a large matrix product measured here.
+range) of the time of a step, images/s, model FLOP/s from the analytic count, and the share of the peak (of the
+data sheet, or of a large matrix product measured here).
 """
 
 import argparse
@@ -85,8 +85,7 @@ def report(learner: Learner, making: float, compiling: float, times: list[float]
     low, high = 1e3 * min(times), 1e3 * max(times)
     print(f"step {1e3 * median:.1f} ms ({low:.1f}-{high:.1f}), {batch_size / median:.2f} images/s")
     share = flops / (peak.flops * jax.device_count())
-    print(f"{flops / 1e9:,.1f} GFLOP/s, {share:.1%} of the peak ({peak.source}: {peak.flops / 1e9:,.0f} GFLOP/s a device)")
-
+    print(f"{flops / 1e9:,.1f} GFLOP/s, {share:.1%} of the {peak.source} peak of {peak.flops / 1e9:,.0f} a device")
 
 
 if __name__ == "__main__":
