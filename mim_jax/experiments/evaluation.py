@@ -14,6 +14,7 @@ from jax.experimental import multihost_utils
 from mim_jax.analysis.attention import collect_attention_statistics
 from mim_jax.data.pipeline import evaluation_batches
 from mim_jax.data.sources import Source
+from mim_jax.data.subset import random_subset
 from mim_jax.errors import InputError
 from mim_jax.experiments.learner import Learner
 from mim_jax.experiments.plan import evaluation_transform, make_prepare
@@ -25,8 +26,8 @@ from mim_jax.probing.pooling import mean_patch_tokens
 from mim_jax.probing.results import results_table
 from mim_jax.training.sharding import global_batch, replicated
 
-RAW_PIXELS_LIMIT = 4096
-"""Images with more numbers than this are not probed as raw pixels: a linear probe of them would take hours."""
+RAW_PIXELS_LIMIT = 1024
+"""Images with more numbers than this are not probed as raw pixels: the linear probe would take longer than all else."""
 
 Encoders = Mapping[str, Callable[[Any], Any]]
 
@@ -36,7 +37,9 @@ class FrozenFeatures:
 
     def __init__(self, learner: Learner, train: Source, test: Source):
         self.learner = learner
-        self.sources = {"train": train, "test": test}
+        settings = learner.settings
+        part = random_subset(train, settings.evaluation.train_images, settings.optimization.seed)
+        self.sources = {"train": part, "test": test}
 
     def batches(self, part: str, limit: int = 0) -> Iterator[dict[str, Any]]:
         """Global batches of the training or test images in evaluation crops; at most `limit` images if given."""

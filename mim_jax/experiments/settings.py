@@ -85,13 +85,17 @@ class Optimization:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What is measured on frozen features; needs labels. `knn_every` is in steps, 0 means never."""
+    """What is measured on frozen features; needs labels. `knn_every` is in steps, 0 means never.
+
+    `train_images` bounds the training images whose features are probed (a fixed random part; 0 takes all).
+    """
 
     probe: bool = False
     attention: bool = True
     knn_every: int = 0
     shots: tuple[int, ...] = (1, 5, 10)
     draws: int = 5
+    train_images: int = 0
     attention_images: int = 256
     batch_size: int = 256
 
@@ -203,7 +207,8 @@ NOT_NEGATIVE = (
     "optimization.seed", "optimization.warmup_epochs", "optimization.base_learning_rate",
     "optimization.final_learning_rate", "optimization.weight_decay", "optimization.clip_norm", "run.checkpoint_every",
     "run.keep_every", "run.panel_every", "run.panel_images", "run.profile_start", "run.profile_steps",
-    "evaluation.knn_every", "evaluation.attention_images", "model.width", "model.depth", "model.num_heads",
+    "evaluation.knn_every", "evaluation.train_images", "evaluation.attention_images", "model.width", "model.depth",
+    "model.num_heads",
     "data.train_examples", "data.crop_fraction", "efficiency.loader_threads",
 )  # fmt: skip
 BELOW_ONE = ("method.mask_ratio", "optimization.ema_decay", "optimization.beta1", "optimization.beta2")
