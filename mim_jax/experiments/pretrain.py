@@ -22,7 +22,7 @@ from mim_jax.experiments.workdir import open_workdir
 from mim_jax.files import write_atomically
 from mim_jax.probing.results import results_text, save_results
 from mim_jax.training.checkpoints import Checkpoints
-from mim_jax.training.loop import Every, Profile, Training, Values, train
+from mim_jax.training.loop import Every, Interrupted, Profile, Training, Values, train
 from mim_jax.training.metrics import Writers, open_writers
 from mim_jax.training.sharding import check_batch_size, global_batch, imagined_mesh, make_mesh
 from mim_jax.training.state import TrainState
@@ -105,7 +105,11 @@ def pretrain(learner: Learner, source: Source, test: Source, workdir: Path) -> T
             active=first,
         )
         with writers:
-            return train(state, _training(learner, batches, test, source, checkpoints, writers, workdir))
+            try:
+                return train(state, _training(learner, batches, test, source, checkpoints, writers, workdir))
+            except Interrupted:
+                checkpoints.wait()  # a save that fails on disk must be told instead of "it is saved"
+                raise
 
 
 def _training(

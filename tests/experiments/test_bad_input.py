@@ -141,6 +141,18 @@ def test_folder_without_test_images_still_gets_its_report(tmp_path, capsys):
     assert (tmp_path / "run" / "attention.csv").exists()
 
 
+def test_stopped_run_whose_last_save_fails_does_not_claim_to_be_saved(tmp_path, monkeypatch):
+    def full(self):
+        raise InputError("checkpoint 3 could not be written: No space left on device")
+
+    def stopped(state, training):
+        monkeypatch.setattr(pretrain.Checkpoints, "wait", full)
+        raise pretrain.Interrupted("stopped by SIGTERM after step 3 of 11; it is saved")
+
+    monkeypatch.setattr(pretrain, "train", stopped)
+    refused("No space left on device", tmp_path)
+
+
 def test_workdir_in_a_bucket_is_refused():
     done = finish(command("gs://bucket/run"))
     assert done.returncode == 2 and "no local folder" in done.stderr
