@@ -10,7 +10,7 @@ import optax
 from mim_jax.data.preprocessing import Preprocessing
 from mim_jax.experiments.plan import Schedule, make_optimizer, make_prepare
 from mim_jax.experiments.settings import Settings
-from mim_jax.models.blocks import stack_blocks, unstack_blocks
+from mim_jax.models.stacking import stack_blocks, unstack_blocks
 from mim_jax.pretraining.objective import Objective
 from mim_jax.training.checkpoints import Checkpoints
 from mim_jax.training.sharding import AnyMesh, batch_sharding, replicated, state_shardings

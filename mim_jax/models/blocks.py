@@ -1,7 +1,6 @@
 """A stack of transformer blocks: unrolled or scanned, rematerialised or not."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -10,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mim_jax.models.layers import Block
-from mim_jax.ops.attention import Observer
+from mim_jax.models.attention import Attention, AttentionConfig
+from mim_jax.models.layers import Dtype, GatedMlp, LayerNorm, Mlp, drop_path
+from mim_jax.models.stacking import STACKED
+from mim_jax.ops.attention import Observation, Observer
 
 REMAT_POLICIES = {
     "none": None,
@@ -20,8 +21,6 @@ REMAT_POLICIES = {
     "dots_no_batch": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
 }
 """What the backward pass finds saved: everything, nothing, all products, products without a batch axis (weights')."""
-
-_STACKED = "stacked"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +37,146 @@ class Computation:
     remat: str = "none"
     scan_blocks: bool = False
 
+    def rematerialise(self, block: type[nn.Module]) -> type[nn.Module]:
+        """The block as its backward pass is to see it."""
+        if self.remat == "none":
+            return block
+        return nn.remat(block, policy=REMAT_POLICIES[self.remat], prevent_cse=not self.scan_blocks)
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockConfig:
+    """What defines a pre-norm transformer block.
+
+    Attributes:
+        attention: its attention layer.
+        mlp: "gelu", two layers with a GELU between, or "swiglu", the gated one.
+        mlp_ratio: width of what the first layer of the MLP makes, over the token width; a gate takes half of it.
+        layer_scale: what the factors on the branches start with; 0 for no factors.
+        norm_epsilon: epsilon of the norms.
+    """
+
+    attention: AttentionConfig
+    mlp: str = "gelu"
+    mlp_ratio: float = 4.0
+    layer_scale: float = 0.0
+    norm_epsilon: float = 1e-6
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: attention and MLP, each on a residual branch."""
+
+    config: BlockConfig
+    dtype: Dtype = jnp.float32
+    observer: Observer | None = None
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b n d"], path: tuple[Any, Any], bias: Any = None
+    ) -> tuple[Float[Array, "b n d"], Any]:
+        """Returns the block's output and what the observer made of it.
+
+        `path` holds the key and the rate of stochastic depth, a key of None switches it off. `bias` is added to the
+        logits of attention.
+        """
+        config, (key, rate) = self.config, path
+        keys = (None, None) if key is None else jax.random.split(key)
+        normed = LayerNorm(config.norm_epsilon, self.dtype, name="norm1")(x)
+        branch, seen = Attention(config.attention, self.dtype, name="attn")(normed, bias)
+        branch = self._scaled(branch, "gamma_1")
+        observed = None
+        if self.observer is not None:
+            observed = self.observer(Observation(**seen, block_input=x, branch_output=branch))
+        x = x + drop_path(branch, keys[0], rate)
+        normed = LayerNorm(config.norm_epsilon, self.dtype, name="norm2")(x)
+        branch = self._scaled(self._mlp(x.shape[-1])(normed), "gamma_2")
+        return x + drop_path(branch, keys[1], rate), observed
+
+    def _mlp(self, width: int) -> nn.Module:
+        hidden, options = int(width * self.config.mlp_ratio), (self.config.attention.kernel_init, self.dtype)
+        if self.config.mlp == "swiglu":
+            return GatedMlp(hidden // 2, *options, name="mlp")
+        return Mlp(hidden, *options, name="mlp")
+
+    def _scaled(self, branch: Float[Array, "b n d"], name: str) -> Float[Array, "b n d"]:
+        """Layer scale (Touvron et al. 2021), if the block has it."""
+        if not self.config.layer_scale:
+            return branch
+        factors = self.param(name, nn.initializers.constant(self.config.layer_scale), branch.shape[-1:])
+        return (branch * factors).astype(branch.dtype)
+
+
+class Blocks(nn.Module):
+    """`depth` blocks, one after the other.
+
+    Parameters are `0`, `1`, ... or, scanned, one `stacked` with a leading layer axis; `stacking` converts. Both forms
+    compute the same.
+    """
+
+    depth: int
+    config: BlockConfig
+    drop_path_rate: float = 0.0
+    computation: Computation = Computation()
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b n d"],
+        observer: Observer | None = None,
+        dropout_key: Any = None,
+        bias: Any = None,
+        taps: tuple[int, ...] = (),
+    ) -> tuple[Float[Array, "b n d"], Any, dict[int, Float[Array, "b n d"]]]:
+        """Returns the last block's output, the observer's results stacked over layers, and the taps.
+
+        `bias` is added to the logits in every block. Tap number i is what block i (from 1) returned, 0 the input.
+        """
+        paths = drop_paths(self.drop_path_rate, self.depth, dropout_key)
+        block = self.computation.rematerialise(Block)
+        arguments = self.config, jnp.dtype(self.computation.dtype), observer
+        run = self._scanned if self.computation.scan_blocks else self._unrolled
+        return run(block, arguments, x, paths, bias, taps)
+
+    def _unrolled(self, block: Any, arguments: Any, x: Any, paths: Any, bias: Any, taps: tuple[int, ...]) -> Any:
+        observed, outputs = [], {0: x}
+        for layer, path in enumerate(paths):
+            x, seen = block(*arguments, name=str(layer))(x, path, bias)
+            observed.append(seen)
+            outputs[layer + 1] = x
+        return x, stack_observations(observed), {tap: outputs[tap] for tap in taps}
+
+    def _scanned(self, block: Any, arguments: Any, x: Any, paths: Any, bias: Any, taps: tuple[int, ...]) -> Any:
+        def body(module: nn.Module, x: Any, path: Any) -> Any:
+            output, seen = module(x, path, bias)
+            return output, (seen, output if taps else None)
+
+        scan = nn.scan(body, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.depth)
+        output, (observed, outputs) = scan(block(*arguments, name=STACKED), x, stack_paths(paths))
+        return output, observed, {tap: outputs[tap - 1] if tap else x for tap in taps}
+
+
+def drop_paths(rate: float, depth: int, key: Any, first: int = 0, total: int | None = None) -> list[tuple[Any, float]]:
+    """Key and rate of stochastic depth of `depth` blocks, number `first` and on of `total`.
+
+    The rate rises linearly from 0 to `rate` over all blocks. Without a key, or with a rate of 0, the keys are None.
+    """
+    rates = np.linspace(0.0, rate, total or depth)[first : first + depth]
+    if key is None or rate == 0:
+        return [(None, float(value)) for value in rates]
+    keys = jax.random.split(key, total or depth)[first : first + depth]
+    return [(keys[i], float(value)) for i, value in enumerate(rates)]
+
+
+def stack_paths(paths: list[tuple[Any, float]]) -> tuple[Any, Float[Array, "l"]]:
+    """The same as arrays with a leading layer axis."""
+    keys = None if paths[0][0] is None else jnp.stack([key for key, _ in paths])
+    return keys, jnp.asarray([rate for _, rate in paths], jnp.float32)
+
+
+def stack_observations(observed: list[Any]) -> Any:
+    """What an observer returned in every layer, along a new first axis."""
+    return None if observed[0] is None else jax.tree.map(lambda *leaves: jnp.stack(leaves), *observed)
+
 
 def saved_bytes(tokens: int, width: int, depth: int, num_heads: int, mlp_ratio: float, computation: Computation) -> int:
     """Estimate of the bytes that a stack of blocks saves per image for its backward pass.
@@ -50,81 +189,3 @@ def saved_bytes(tokens: int, width: int, depth: int, num_heads: int, mlp_ratio: 
     weights_products = width * (1 + 3 + 1 + 1 + mlp_ratio)
     per_token = {"none": full, "full": width, "dots": products, "dots_no_batch": weights_products}[computation.remat]
     return int(depth * tokens * per_token * jnp.dtype(computation.dtype).itemsize)
-
-
-class Blocks(nn.Module):
-    """`depth` blocks, one after the other.
-
-    Parameters are `0`, `1`, ... or, scanned, one `stacked` with a leading layer axis; `stack_blocks` and
-    `unstack_blocks` convert. Both forms compute the same.
-    """
-
-    depth: int
-    num_heads: int
-    mlp_ratio: float
-    norm_epsilon: float
-    drop_path_rate: float = 0.0
-    computation: Computation = Computation()
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b n d"], observer: Observer | None = None, dropout_key: Any = None
-    ) -> tuple[Float[Array, "b n d"], Any]:
-        """Returns the last block's output and the observer's results stacked over layers."""
-        scan = self.computation.scan_blocks
-        block = Block
-        if self.computation.remat != "none":
-            block = nn.remat(Block, policy=REMAT_POLICIES[self.computation.remat], prevent_cse=not scan)
-        arguments = (
-            self.num_heads, self.mlp_ratio, self.norm_epsilon, jnp.dtype(self.computation.dtype), observer,
-        )  # fmt: skip
-        rates = np.linspace(0.0, self.drop_path_rate, self.depth)
-        keys = None
-        if dropout_key is not None and self.drop_path_rate > 0:
-            keys = jax.random.split(dropout_key, self.depth)
-        if scan:
-            scanned = nn.scan(
-                block, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=0, length=self.depth
-            )
-            return scanned(*arguments, name=_STACKED)(x, (keys, jnp.asarray(rates, jnp.float32)))
-        observed = []
-        for layer in range(self.depth):
-            path = (None if keys is None else keys[layer], float(rates[layer]))
-            x, seen = block(*arguments, name=str(layer))(x, path)
-            observed.append(seen)
-        if observer is None:
-            return x, None
-        return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *observed)
-
-
-def stack_blocks(tree: Any) -> Any:
-    """Turns the numbered blocks in a tree (parameters or an optimizer's state) into stacked ones."""
-    return _convert(tree, _stack)
-
-
-def unstack_blocks(tree: Any) -> Any:
-    """Inverse of `stack_blocks`."""
-    return _convert(tree, _unstack)
-
-
-def _convert(tree: Any, convert: Any) -> Any:
-    def is_dict(node: Any) -> bool:
-        return isinstance(node, Mapping)
-
-    def visit(node: Any) -> Any:
-        return convert({key: visit(value) for key, value in node.items()}) if is_dict(node) else node
-
-    return jax.tree.map(visit, tree, is_leaf=is_dict)
-
-
-def _stack(node: dict[str, Any]) -> dict[str, Any]:
-    if not node or not all(key.isdecimal() for key in node):
-        return node
-    return {_STACKED: jax.tree.map(lambda *leaves: jnp.stack(leaves), *(node[key] for key in sorted(node, key=int)))}
-
-
-def _unstack(node: dict[str, Any]) -> dict[str, Any]:
-    if list(node) != [_STACKED]:
-        return node
-    depth = jax.tree.leaves(node[_STACKED])[0].shape[0]
-    return {str(i): jax.tree.map(lambda leaf, i=i: leaf[i], node[_STACKED]) for i in range(depth)}

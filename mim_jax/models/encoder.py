@@ -11,20 +11,42 @@ Pair = tuple[int, int]
 
 
 @flax.struct.dataclass
-class EncoderOutput:
-    """What every encoder returns.
+class Tokens:
+    """Tokens somewhere in an encoder.
 
     Attributes:
         tokens: prefix tokens first, then the patches row-major (or the kept ones in the order asked for), `[b, n, d]`.
         grid: rows and columns of the patch grid of a whole image.
         prefix: number of prefix tokens.
-        observations: what the observer returned in every block, stacked over layers; None without an observer.
     """
 
     tokens: Float[Array, "b n d"]
     grid: Pair = flax.struct.field(pytree_node=False)
     prefix: int = flax.struct.field(pytree_node=False)
+
+    @property
+    def patches(self) -> Float[Array, "b m d"]:
+        """The tokens without the prefix."""
+        return self.tokens[:, self.prefix :]
+
+    @property
+    def map(self) -> Float[Array, "b y x d"]:
+        """The patch tokens as a feature map; all patches must be there."""
+        return self.patches.reshape(self.tokens.shape[0], *self.grid, -1)
+
+
+@flax.struct.dataclass
+class EncoderOutput(Tokens):
+    """What every encoder returns: its last tokens, and what was asked for on the way.
+
+    Attributes:
+        observations: what the observer returned in every block, stacked over layers, or a tuple of such stacks, one a
+            stage, of an encoder with stages; None without an observer.
+        taps: the tokens behind the blocks that were asked for, in that order, before any final norm.
+    """
+
     observations: Any = None
+    taps: tuple[Tokens, ...] = ()
 
 
 @runtime_checkable
@@ -36,12 +58,48 @@ class Encoder(Protocol):
         images: Float[Array, "b h w c"],
         *,
         keep: Int[Array, "b m"] | None = None,
+        mask: Float[Array, "b n"] | None = None,
         observer: Observer | None = None,
         dropout_key: Any = None,
+        taps: tuple[int, ...] = (),
     ) -> EncoderOutput:
         """Encodes normalised images.
 
-        `keep` names the patches that are encoded at all; `observer` is called in every attention block;
-        `dropout_key` switches stochastic depth on.
+        `keep` names the patches that are encoded at all; where `mask` is 1 the mask token stands in for the embedded
+        patch; `observer` is called in every attention block; `dropout_key` switches stochastic depth on; tap i asks
+        for the output of block i, counted from 1 through all stages, 0 for the embedded patches.
         """
+        ...
+
+
+class EncoderConfig(Protocol):
+    """What the objectives and the experiments know of an encoder's configuration, a frozen dataclass."""
+
+    image_size: Pair
+    patch_size: Pair
+    channels: int
+
+    @property
+    def grid(self) -> Pair:
+        """Rows and columns of patches as they are embedded."""
+        ...
+
+    @property
+    def output_width(self) -> int:
+        """Width of the last tokens."""
+        ...
+
+    @property
+    def output_stride(self) -> Pair:
+        """Pixels from one of the last tokens to the next, vertically and horizontally."""
+        ...
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Blocks in every stage; one number for an encoder without stages."""
+        ...
+
+    @property
+    def prefix(self) -> int:
+        """Number of prefix tokens."""
         ...

@@ -1,16 +1,19 @@
 """Analytic counts of floating-point operations, two for each multiply-add.
 
-Only matrix products are counted; this is the count that model FLOP/s utilisation is defined on.
+Only matrix products are counted; this is the count that model FLOP/s utilisation is defined on. The small products that
+look relative positions up are not.
 """
 
+from mim_jax.models.blocks import BlockConfig
 from mim_jax.models.vit import VisionTransformerConfig
 
 
-def blocks_flops(tokens: int, width: int, depth: int, mlp_ratio: float) -> int:
+def blocks_flops(tokens: int, width: int, depth: int, config: BlockConfig) -> int:
     """Forward FLOPs of a stack of transformer blocks on one image."""
-    dense = 2 * tokens * width * width * (4 + 2 * mlp_ratio)
-    attention = 4 * tokens * tokens * width
-    return int(depth * (dense + attention))
+    hidden = int(width * config.mlp_ratio)
+    last = hidden // 2 if config.mlp == "swiglu" else hidden
+    dense = 2 * tokens * width * (4 * width + hidden + last)
+    return depth * (dense + 4 * tokens * tokens * width)
 
 
 def patch_embedding_flops(config: VisionTransformerConfig, patches: int) -> int:
@@ -21,5 +24,5 @@ def patch_embedding_flops(config: VisionTransformerConfig, patches: int) -> int:
 def encoder_flops(config: VisionTransformerConfig, patches: int | None = None) -> int:
     """Forward FLOPs of an encoder on one image of which `patches` patches (default all) are visible."""
     visible = config.patches if patches is None else patches
-    blocks = blocks_flops(1 + visible, config.width, config.depth, config.mlp_ratio)
+    blocks = blocks_flops(config.prefix + visible, config.width, config.depth, config.block)
     return patch_embedding_flops(config, visible) + blocks

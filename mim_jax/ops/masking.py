@@ -57,3 +57,11 @@ def restore_tokens(
     batch, kept, width = visible.shape
     missing = jnp.broadcast_to(mask_token.astype(visible.dtype), (batch, restore.shape[1] - kept, width))
     return take_tokens(jnp.concatenate([visible, missing], axis=1), restore)
+
+
+def replace_masked(
+    tokens: Float[Array, "b n d"], mask_token: Float[Array, "d"], mask: Float[Array, "b n"]
+) -> Float[Array, "b n d"]:
+    """Puts the mask token in the place of every token whose mask is 1."""
+    masked = mask[:, :, None]
+    return (tokens * (1 - masked) + mask_token * masked).astype(tokens.dtype)

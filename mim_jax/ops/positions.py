@@ -26,6 +26,17 @@ def sincos_position_table(grid: Pair, width: int, prefix: int = 1) -> Float[np.n
     return np.concatenate([np.zeros((prefix, width)), table], axis=0)
 
 
+def position_table(kind: str, grid: Pair, width: int, prefix: int) -> Float[np.ndarray, "n d"]:
+    """Fixed table by its kind; a learned one starts as MAE's.
+
+    "sincos_rows_first" is MoCo v3's: the same waves, the first half of the width encodes the row.
+    """
+    table = sincos_position_table(grid, width, prefix)
+    if kind != "sincos_rows_first":
+        return table
+    return np.concatenate([table[:, width // 2 :], table[:, : width // 2]], axis=1)
+
+
 def bicubic_matrix(source: int, target: int) -> Float[np.ndarray, "target source"]:
     """Matrix of torch's bicubic interpolation along one axis (half-pixel centres, no antialiasing).
 

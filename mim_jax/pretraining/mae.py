@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mim_jax.models.blocks import Blocks, Computation, saved_bytes, unstack_blocks
+from mim_jax.models.attention import AttentionConfig
+from mim_jax.models.blocks import BlockConfig, Blocks, Computation, saved_bytes
 from mim_jax.models.flops import blocks_flops, encoder_flops, patch_embedding_flops
 from mim_jax.models.layers import Dense, LayerNorm
 from mim_jax.models.presets import DECODERS, MAE_MODELS, encoder_config, preset
+from mim_jax.models.stacking import unstack_blocks
 from mim_jax.models.vit import PositionTable, VisionTransformer, VisionTransformerConfig
 from mim_jax.ops.masking import RandomMask, number_kept, random_mask, restore_tokens
 from mim_jax.ops.patches import denormalise_patches, normalise_patches, patchify, unpatchify
@@ -29,6 +31,11 @@ class DecoderConfig:
     depth: int = 8
     num_heads: int = 16
 
+    @property
+    def block(self) -> BlockConfig:
+        """What defines a block."""
+        return BlockConfig(AttentionConfig(self.num_heads), mlp_ratio=MLP_RATIO, norm_epsilon=NORM_EPSILON)
+
 
 class Decoder(nn.Module):
     """Light transformer over all patches that predicts every patch's values."""
@@ -36,23 +43,22 @@ class Decoder(nn.Module):
     config: DecoderConfig
     grid: tuple[int, int]
     patch_values: int
+    prefix: int = 1
     computation: Computation = Computation()
 
     @nn.compact
     def __call__(self, latent: Float[Array, "b m d"], restore: Int[Array, "b n"]) -> Float[Array, "b n p"]:
-        """Decodes class token and visible tokens, `restore` telling where each belongs."""
+        """Decodes prefix tokens and visible tokens, `restore` telling where each belongs."""
         config, dtype = self.config, jnp.dtype(self.computation.dtype)
         visible = Dense((config.width,), dtype=dtype, name="embed")(latent)
         mask_token = self.param("mask_token", nn.initializers.normal(0.02), (config.width,))
-        patches = restore_tokens(visible[:, 1:], mask_token, restore)
-        positions = PositionTable(self.grid, config.width, trained=False, name="pos_embed")()
-        tokens = jnp.concatenate([visible[:, :1], patches], axis=1) + positions
-        blocks = Blocks(
-            config.depth, config.num_heads, MLP_RATIO, NORM_EPSILON, computation=self.computation, name="blocks"
-        )
-        tokens, _ = blocks(tokens.astype(dtype))
+        patches = restore_tokens(visible[:, self.prefix :], mask_token, restore)
+        positions = PositionTable(self.grid, config.width, self.prefix, name="pos_embed")()
+        tokens = jnp.concatenate([visible[:, : self.prefix], patches], axis=1) + positions
+        blocks = Blocks(config.depth, config.block, computation=self.computation, name="blocks")
+        tokens, _, _ = blocks(tokens.astype(dtype))
         tokens = LayerNorm(NORM_EPSILON, dtype, name="norm")(tokens)
-        prediction = Dense((self.patch_values,), dtype=dtype, name="pred")(tokens[:, 1:])
+        prediction = Dense((self.patch_values,), dtype=dtype, name="pred")(tokens[:, self.prefix :])
         return prediction.astype(jnp.float32)
 
 
@@ -104,7 +110,7 @@ class MaskedAutoencoder:
     def decoder(self) -> Decoder:
         """The decoder's module."""
         config = self.encoder_config
-        return Decoder(self.decoder_config, config.grid, config.patch_values, self.computation)
+        return Decoder(self.decoder_config, config.grid, config.patch_values, config.prefix, self.computation)
 
     @property
     def kept(self) -> int:
@@ -118,7 +124,7 @@ class MaskedAutoencoder:
         config = self.encoder_config
         keys = jax.random.split(key)
         images = jnp.zeros((1, *config.image_size, config.channels))
-        latent = jnp.zeros((1, 1 + self.kept, config.width))
+        latent = jnp.zeros((1, config.prefix + self.kept, config.width))
         restore = jnp.zeros((1, config.patches), jnp.int32)
         stacked = {
             "encoder": scanned.encoder.init(keys[0], images)["params"],
@@ -175,8 +181,8 @@ class MaskedAutoencoder:
     def forward_flops(self) -> int:
         """FLOPs of a forward pass per image; the encoder's are counted on visible tokens only."""
         config, decoder = self.encoder_config, self.decoder_config
-        embed = 2 * (1 + self.kept) * config.width * decoder.width
-        blocks = blocks_flops(1 + config.patches, decoder.width, decoder.depth, MLP_RATIO)
+        embed = 2 * (config.prefix + self.kept) * config.width * decoder.width
+        blocks = blocks_flops(config.prefix + config.patches, decoder.width, decoder.depth, decoder.block)
         predict = 2 * config.patches * decoder.width * config.patch_values
         return encoder_flops(config, self.kept) + embed + blocks + predict
 

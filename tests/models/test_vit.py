@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from mim_jax.errors import InputError
-from mim_jax.models.blocks import Computation, stack_blocks, unstack_blocks
+from mim_jax.models.blocks import Computation
+from mim_jax.models.stacking import stack_blocks, unstack_blocks
 from mim_jax.models.flops import encoder_flops
 from mim_jax.models.presets import encoder_config
-from mim_jax.models.vit import Classifier, VisionTransformer, VisionTransformerConfig
+from mim_jax.models.classifier import Classifier
+from mim_jax.models.vit import VisionTransformer, VisionTransformerConfig
 from mim_jax.pretraining.mae import mae_preset
 
 TINY = VisionTransformerConfig((8, 12), (4, 4), 3, width=16, depth=3, num_heads=2, drop_path_rate=0.5)

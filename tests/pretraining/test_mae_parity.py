@@ -4,8 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from mim_jax.models.blocks import Computation, stack_blocks
-from mim_jax.models.vit import Classifier, VisionTransformer, VisionTransformerConfig
+from mim_jax.models.blocks import Computation
+from mim_jax.models.stacking import stack_blocks
+from mim_jax.models.classifier import Classifier
+from mim_jax.models.vit import VisionTransformer, VisionTransformerConfig
 from mim_jax.pretraining.mae import DecoderConfig, MaskedAutoencoder
 from tests import golden_cases as golden
 
@@ -83,7 +85,7 @@ def at_path(tree, path):
     return tree
 
 
-@pytest.mark.parametrize("name, pooling", [("mae_finetune_cls", "class_token"), ("mae_finetune_avgpool", "mean")])
+@pytest.mark.parametrize("name, pooling", [("mae_finetune_cls", "class_token"), ("mae_finetune_avgpool", "mean_then_norm")])
 def test_classifier_equals_the_original(name, pooling):
     settings, arrays = golden.case(name), golden.arrays(name)
     model = settings["model"]

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mim_jax.models.blocks import Computation, stack_blocks, unstack_blocks
+from mim_jax.models.blocks import Computation
+from mim_jax.models.stacking import stack_blocks, unstack_blocks
 from mim_jax.models.vit import VisionTransformerConfig
 from mim_jax.pretraining.mae import DecoderConfig, MaskedAutoencoder
 from mim_jax.training.optimizers import adamw
