@@ -72,6 +72,7 @@ class Learner:
             make_prepare(self.preprocessing),
             self.schedule.learning_rate,
             seed=self.settings.optimization.seed,
+            total_steps=self.schedule.total_steps,
             accumulation=self.settings.efficiency.accumulation,
             average_decay=self.settings.optimization.ema_decay,
         )

@@ -17,7 +17,7 @@ from mim_jax.models.stacking import unstack_blocks
 from mim_jax.models.vit import PositionTable, VisionTransformer, VisionTransformerConfig
 from mim_jax.ops.masking import RandomMask, number_kept, random_mask, restore_tokens
 from mim_jax.ops.patches import denormalise_patches, normalise_patches, patchify, unpatchify
-from mim_jax.pretraining.objective import Batch, Metrics, Parameters
+from mim_jax.pretraining.objective import Batch, Memory, Memoryless, Outcome, Parameters
 
 MLP_RATIO = 4.0
 NORM_EPSILON = 1e-6
@@ -66,7 +66,7 @@ class Reconstruction(NamedTuple):
     """Everything that a forward pass of MAE gives.
 
     Attributes:
-        latent: class token and visible tokens after the encoder's norm, `[b, 1 + m, d]`.
+        latent: prefix tokens and visible tokens after the encoder's norm, `[b, p + m, d]`.
         mask: which patches were seen.
         prediction: predicted patches (normalised ones if the target is), `[b, n, p]`.
     """
@@ -77,7 +77,7 @@ class Reconstruction(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskedAutoencoder:
+class MaskedAutoencoder(Memoryless):
     """The MAE objective.
 
     Attributes:
@@ -138,22 +138,29 @@ class MaskedAutoencoder:
             return batch
         return batch | {"noise": jax.random.uniform(key, (batch["image"].shape[0], self.encoder_config.patches))}
 
-    def reconstruct(self, parameters: Parameters, batch: Batch) -> Reconstruction:
+    def reconstruct(self, parameters: Parameters, batch: Batch, key: Any = None) -> Reconstruction:
         """Masks by the batch's noise, encodes what is visible, decodes everything."""
         mask = random_mask(batch["noise"], self.mask_ratio)
-        encoded = self.encoder.apply({"params": parameters["encoder"]}, batch["image"], keep=mask.keep)
+        encoded = self.encoder.apply(
+            {"params": parameters["encoder"]}, batch["image"], keep=mask.keep, dropout_key=key
+        )
         prediction = self.decoder.apply({"params": parameters["decoder"]}, encoded.tokens, mask.restore)
         return Reconstruction(encoded.tokens, mask, prediction)
 
-    def loss(self, parameters: Parameters, batch: Batch, key: Any = None) -> tuple[Float[Array, ""], Metrics]:
+    def loss(
+        self, parameters: Parameters, batch: Batch, key: Any = None, memory: Memory | None = None
+    ) -> tuple[Float[Array, ""], Outcome]:
         """Mean squared error over the removed patches of the whole batch."""
-        out = self.reconstruct(parameters, batch)
-        target = patchify(batch["image"], self.encoder_config.patch_size)
+        loss = self.reconstruction_error(self.reconstruct(parameters, batch, key), batch["image"])
+        return loss, Outcome({"loss": loss}, memory or {})
+
+    def reconstruction_error(self, out: Reconstruction, images: Float[Array, "b h w c"]) -> Float[Array, ""]:
+        """Mean squared error of a reconstruction over the removed patches."""
+        target = patchify(images, self.encoder_config.patch_size)
         if self.normalise_target:
             target = normalise_patches(target)
         error = jnp.square(out.prediction - target).mean(axis=-1)
-        loss = (error * out.mask.mask).sum() / jnp.maximum(out.mask.mask.sum(), 1)
-        return loss, {"loss": loss}
+        return (error * out.mask.mask).sum() / jnp.maximum(out.mask.mask.sum(), 1)
 
     @property
     def panel_titles(self) -> tuple[str, ...]:

@@ -1,20 +1,34 @@
 """The contract between an objective and the training loop."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float
 
 Batch = dict[str, Any]
 Parameters = dict[str, Any]
+Memory = dict[str, Any]
 Metrics = dict[str, Float[Array, ""]]
+
+
+class Outcome(NamedTuple):
+    """What comes with a loss.
+
+    Attributes:
+        metrics: scalars that are means over the images of the batch.
+        memory: the objective's memory after this batch.
+    """
+
+    metrics: Metrics
+    memory: Memory
 
 
 @runtime_checkable
 class Objective(Protocol):
     """What the training loop knows of a method. All functions are pure and can be jitted.
 
-    `encoder` is the module of the encoder and `parameters["encoder"]` belongs to it. A batch holds normalised `image`
-    `[b, h, w, c]` and whatever `draw` adds to it.
+    `encoder` is the module of the encoder, `encoder_config` its configuration, and `parameters["encoder"]` belong to it.
+    A batch holds normalised `image` `[b, h, w, c]` (or several views of each, `[b, v, h, w, c]`), perhaps `label` `[b]`,
+    and whatever `draw` adds to it. The memory is what changes without a gradient: running statistics, a teacher.
     """
 
     @property
@@ -22,16 +36,34 @@ class Objective(Protocol):
         """The encoder's Flax module, an `Encoder`."""
         ...
 
+    @property
+    def encoder_config(self) -> Any:
+        """The encoder's configuration, an `EncoderConfig`."""
+        ...
+
     def init(self, key: Any) -> Parameters:
         """Fresh parameters, in per-block form whatever the computation."""
+        ...
+
+    def init_memory(self, parameters: Parameters) -> Memory:
+        """The memory before the first update; empty for most objectives."""
         ...
 
     def draw(self, batch: Batch, key: Any) -> Batch:
         """Adds what is random per image, unless the caller gave it; it then follows the image into its micro-batch."""
         ...
 
-    def loss(self, parameters: Parameters, batch: Batch, key: Any) -> tuple[Float[Array, ""], Metrics]:
-        """Scalar loss, a mean over the images of the batch, and metrics that are means likewise."""
+    def loss(
+        self, parameters: Parameters, batch: Batch, key: Any = None, memory: Memory | None = None
+    ) -> tuple[Float[Array, ""], Outcome]:
+        """Scalar loss, a mean over the images of the batch, with metrics that are means likewise, and the new memory.
+
+        Without a key there is no stochastic depth.
+        """
+        ...
+
+    def remember(self, memory: Memory, parameters: Parameters, progress: Any) -> Memory:
+        """The memory after an update to these parameters, at a `progress` from 0 to 1 through training."""
         ...
 
     @property
@@ -50,3 +82,15 @@ class Objective(Protocol):
     def activation_bytes_per_image(self) -> int:
         """Estimate of the bytes that the backward pass needs saved per image."""
         ...
+
+
+class Memoryless:
+    """The part of the contract of an objective that remembers nothing but its parameters."""
+
+    def init_memory(self, parameters: Parameters) -> Memory:
+        """An empty memory."""
+        return {}
+
+    def remember(self, memory: Memory, parameters: Parameters, progress: Any) -> Memory:
+        """The empty memory again."""
+        return memory

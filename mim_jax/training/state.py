@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mim_jax.pretraining.objective import Batch, Metrics, Objective
+from mim_jax.pretraining.objective import Batch, Metrics, Objective, Outcome
 
 
 @flax.struct.dataclass
@@ -19,12 +19,14 @@ class TrainState:
         step: number of updates made, an int32 scalar.
         parameters: the objective's parameters, float32.
         optimizer: the optimizer's state.
+        memory: what the objective remembers beside its parameters (running statistics, a teacher).
         average: exponential moving average of the parameters, or None.
     """
 
     step: Any
     parameters: Any
     optimizer: Any
+    memory: Any = flax.struct.field(default_factory=dict)
     average: Any = None
 
 
@@ -42,7 +44,8 @@ def initial_state(
     """
     parameters = arrange(objective.init(jax.random.key(seed)))
     copy = jax.tree.map(jnp.copy, parameters) if average else None
-    return TrainState(jnp.zeros((), jnp.int32), parameters, optimizer.init(parameters), copy)
+    memory = objective.init_memory(parameters)
+    return TrainState(jnp.zeros((), jnp.int32), parameters, optimizer.init(parameters), memory, copy)
 
 
 def make_train_step(
@@ -52,45 +55,55 @@ def make_train_step(
     schedule: optax.Schedule,
     *,
     seed: int,
+    total_steps: int = 1,
     accumulation: int = 1,
     average_decay: float = 0.0,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The function that makes one update: `(state, batch) -> (state, metrics)`.
 
     `prepare` turns a host batch into the objective's (normalises images); `schedule` is only reported. All randomness
-    is a function of seed and step. With `accumulation` the batch is processed in that many micro-batches, one after the
-    other.
+    is a function of seed and step. `total_steps` tells the objective how far training is. With `accumulation` the batch
+    is processed in that many micro-batches, one after the other.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         draw_key, loss_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
         batch = objective.draw(prepare(batch), draw_key)
-        gradients, metrics = _mean_gradients(objective, state.parameters, batch, loss_key, accumulation)
+        gradients, (metrics, memory) = _mean_gradients(
+            objective, state.parameters, batch, loss_key, state.memory, accumulation
+        )
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.parameters)
         parameters = optax.apply_updates(state.parameters, updates)
+        # Counted in micro-batches: the update follows the last one of its batch.
+        progress = (state.step + (accumulation - 1) / accumulation) / total_steps
+        memory = objective.remember(memory, parameters, progress)
         average = state.average
         if average is not None:
             average = optax.incremental_update(parameters, average, 1 - average_decay)
         metrics = metrics | {"gradient_norm": optax.tree.norm(gradients), "learning_rate": schedule(state.step)}
-        return TrainState(state.step + 1, parameters, optimizer_state, average), metrics
+        return TrainState(state.step + 1, parameters, optimizer_state, memory, average), metrics
 
     return train_step
 
 
 def _mean_gradients(
-    objective: Objective, parameters: Any, batch: Batch, key: Any, accumulation: int
-) -> tuple[Any, Metrics]:
+    objective: Objective, parameters: Any, batch: Batch, key: Any, memory: Any, accumulation: int
+) -> tuple[Any, Outcome]:
     gradient_function = jax.grad(objective.loss, has_aux=True)
     if accumulation == 1:
-        return gradient_function(parameters, batch, key)
+        return gradient_function(parameters, batch, key, memory)
 
-    def accumulate(sums: Any, micro: tuple[Batch, Any]) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, sums, gradient_function(parameters, *micro)), None
+    def accumulate(carry: Any, micro: tuple[Batch, Any]) -> tuple[Any, None]:
+        sums, memory = carry
+        gradients, outcome = gradient_function(parameters, *micro, memory)
+        return (jax.tree.map(jnp.add, sums, (gradients, outcome.metrics)), outcome.memory), None
 
     # The micro-batch takes every k-th image, so that each device keeps the images that it holds.
     micro_batches = jax.tree.map(lambda x: x.reshape(-1, accumulation, *x.shape[1:]).swapaxes(0, 1), batch)
     keys = jax.random.split(key, accumulation)
-    shapes = jax.eval_shape(gradient_function, parameters, jax.tree.map(lambda x: x[0], micro_batches), key)
-    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-    sums, _ = jax.lax.scan(accumulate, zeros, (micro_batches, keys))
-    return jax.tree.map(lambda total: total / accumulation, sums)
+    first = jax.tree.map(lambda x: x[0], micro_batches)
+    gradients, outcome = jax.eval_shape(gradient_function, parameters, first, key, memory)
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), (gradients, outcome.metrics))
+    (sums, memory), _ = jax.lax.scan(accumulate, (zeros, memory), (micro_batches, keys))
+    gradients, metrics = jax.tree.map(lambda total: total / accumulation, sums)
+    return gradients, Outcome(metrics, memory)

@@ -37,9 +37,9 @@ def test_noise_given_by_the_caller_is_kept(batch):
 def test_loss_is_over_removed_patches_only(parameters, batch):
     out = objective().reconstruct(parameters, batch)
     error = np.square(out.prediction - patchify(batch["image"], (4, 4))).mean(-1)
-    loss, metrics = objective().loss(parameters, batch)
+    loss, outcome = objective().loss(parameters, batch)
     assert float(loss) == pytest.approx(float(error[np.asarray(out.mask.mask) == 1].mean()), rel=1e-5)
-    assert metrics["loss"] == loss
+    assert outcome.metrics["loss"] == loss and outcome.memory == {}
 
 
 def test_ratio_zero_sees_every_patch_in_order(parameters, batch):
