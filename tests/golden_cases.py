@@ -30,8 +30,8 @@ def channels_last(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.transpose(images, (0, 2, 3, 1)))
 
 
-def checkpoint(name: str) -> dict[str, np.ndarray]:
-    """The tensors under `model` of a case's torch file, by their names there."""
+def checkpoint(name: str, key: str = "model") -> dict[str, np.ndarray]:
+    """The tensors under `key` of a case's torch file (the whole content if it has no such key), by their names there."""
     with zipfile.ZipFile(FOLDER / name / "checkpoint.pth") as archive:
         folder = archive.namelist()[0].split("/")[0]
 
@@ -46,7 +46,7 @@ def checkpoint(name: str) -> dict[str, np.ndarray]:
 
         with archive.open(f"{folder}/data.pkl") as file:
             content = Reader(file).load()
-    return content.get("model", content)
+    return content.get(key, content)
 
 
 def _rebuild(storage: np.ndarray, offset: int, size: tuple, stride: tuple, *rest: Any) -> np.ndarray:

@@ -27,8 +27,9 @@ class TrainingBatches:
     depends on threads, on what was read before, or on the number of processes. Process q holds the rows from
     q * batch_size / process_count on.
 
-    A batch is `{"image": uint8 [b, h, w, c], "label": int32 [b], "index": int32 [b]}`; the index is that of the record
-    shown, which differs from `indices(step)` where that one is corrupt and the next readable one stands in.
+    A batch is `{"image": uint8 [b, h, w, c], "label": int32 [b], "index": int32 [b]}`, its images [b, 2, h, w, c] where
+    the transform makes two views; the index is that of the record shown, which differs from `indices(step)` where that
+    one is corrupt and the next readable one stands in.
 
     Attributes:
         source: where records come from.

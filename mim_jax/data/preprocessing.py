@@ -37,9 +37,9 @@ class Preprocessing:
 
 
 def normalise(
-    images: UInt8[Array, "b h w c"], mean: tuple[float, ...], std: tuple[float, ...]
-) -> Float32[Array, "b h w c"]:
-    """Pixels 0..255 to `(x / 255 - mean) / std` per channel; meant to run on the device, inside the step."""
+    images: UInt8[Array, "*b h w c"], mean: tuple[float, ...], std: tuple[float, ...]
+) -> Float32[Array, "*b h w c"]:
+    """Pixels 0..255 to `(x / 255 - mean) / std` per channel, also of several views; runs on the device, in the step."""
     return (images.astype(jnp.float32) / 255 - jnp.array(mean, jnp.float32)) / jnp.array(std, jnp.float32)
 
 

@@ -1,4 +1,4 @@
-"""From a decoded image to the model's size: crops, resizing and flips on uint8 arrays, with PIL's resampling."""
+"""From a decoded image to the model's size: what pre-training, probing and fine-tuning do to uint8 arrays."""
 
 import dataclasses
 import difflib
@@ -10,26 +10,37 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
+from mim_jax.data.colour import three_augment
+from mim_jax.data.cropping import (
+    RATIO,
+    RESAMPLING,
+    Pixels,
+    Resized,
+    centre_crop_box,
+    crop,
+    flip,
+    one_shot_crop_box,
+    random_position,
+    random_resized_crop_box,
+    reflect_border,
+    resize,
+    resize_shorter_side,
+)
+from mim_jax.data.rand_augment import LARGEST_MAGNITUDE, rand_augment
 from mim_jax.errors import InputError
 
-Pixels = UInt8[np.ndarray, "h w c"]
-Resized = UInt8[np.ndarray, "height width c"]
-Box = tuple[int, int, int, int]
-"""Top, left, height and width in pixels."""
-
-RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-RATIO = (3 / 4, 4 / 3)
+Views = UInt8[np.ndarray, "2 height width c"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-    """A function from an image of any size to one of the model's size.
+    """A function from an image of any size to one of the model's size, or to several views of it.
 
     Attributes:
         name: what messages call it.
-        function: `(image, rng) -> image`, pure: the result depends on its arguments only.
+        function: `(image, rng) -> image`, pure: the result depends on its arguments only. It is uint8 `[h, w, c]`,
+            or `[2, h, w, c]` where the transform makes two views.
         random: whether it draws from the generator; one that does not is also called with None.
     """
 
@@ -52,7 +63,7 @@ def make_transform(name: str, *, image_size: tuple[int, int], **options: Any) ->
         valid, meaning = OPTIONS[_known(key, allowed, f"option of the transform {name!r}")]
         if not valid(value):
             raise InputError(f"{key} of the transform {name!r} must be {meaning}, not {value!r}.")
-    if function in (evaluation, random_crop_padded) and image_size[0] != image_size[1]:
+    if function in SQUARE and image_size[0] != image_size[1]:
         raise InputError(f"The transform {name!r} makes square images; image_size is {image_size}.")
     return Transform(name, functools.partial(function, image_size=image_size, **options), random)
 
@@ -100,6 +111,25 @@ def linear_probe(
     return flip(resize(crop(image, box), image_size), flip_probability, rng)
 
 
+def supervised(
+    image: Pixels,
+    rng: np.random.Generator,
+    *,
+    image_size: tuple[int, int],
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = RATIO,
+    flip_probability: float = 0.5,
+    magnitude: float = 9.0,
+) -> Resized:
+    """Random resized crop, horizontal flip and RandAugment, as MAE, LUT and SimMIM fine-tune (timm's transform).
+
+    `magnitude` is that of two operations of RandAugment, which needs three channels; 0 switches it off.
+    """
+    box = random_resized_crop_box(image.shape[0], image.shape[1], scale, ratio, rng)
+    flipped = flip(resize(crop(image, box), image_size), flip_probability, rng)
+    return rand_augment(flipped, rng, magnitude=magnitude) if magnitude else flipped
+
+
 def random_crop_padded(
     image: Pixels,
     rng: np.random.Generator,
@@ -108,14 +138,26 @@ def random_crop_padded(
     padding: int = 4,
     flip_probability: float = 0.5,
 ) -> Resized:
-    """Shorter side to the model's size, reflected border, random crop, horizontal flip.
+    """Shorter side to the model's size, reflected border, random crop, horizontal flip; usual for CIFAR."""
+    padded = reflect_border(resize_shorter_side(image, image_size[0]), padding)
+    return _random_window(padded, image_size, flip_probability, rng)
 
-    The usual augmentation of CIFAR, and the geometric part of LUT's two views.
+
+def lut_two_views(
+    image: Pixels,
+    rng: np.random.Generator,
+    *,
+    image_size: tuple[int, int],
+    padding: int = 4,
+    flip_probability: float = 0.5,
+) -> Views:
+    """LUT's two views: two independent draws of `random_crop_padded`, the second with `three_augment`.
+
+    Raises `InputError` if the image has not three channels.
     """
-    border = ((padding, padding), (padding, padding), (0, 0))
-    padded = np.pad(resize_shorter_side(image, image_size[0]), border, mode="reflect")
-    box = _random_position(padded.shape[0], padded.shape[1], image_size[0], image_size[1], rng)
-    return flip(crop(padded, box), flip_probability, rng)
+    padded = reflect_border(resize_shorter_side(image, image_size[0]), padding)
+    first, second = (_random_window(padded, image_size, flip_probability, rng) for _ in range(2))
+    return np.stack([first, three_augment(second, rng)])
 
 
 def evaluation(
@@ -131,81 +173,9 @@ def evaluation(
     return crop(resized, centre_crop_box(resized.shape[0], resized.shape[1], size, size))
 
 
-def random_resized_crop_box(
-    height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
-) -> Box:
-    """Inception's crop: up to ten draws of area and aspect; the largest centre crop within `ratio` if none fits."""
-    for _ in range(10):
-        crop_height, crop_width = _random_extent(height, width, scale, ratio, rng)
-        if 0 < crop_height <= height and 0 < crop_width <= width:
-            return _random_position(height, width, crop_height, crop_width, rng)
-    aspect = min(max(width / height, ratio[0]), ratio[1])
-    crop_height, crop_width = min(height, round(width / aspect)), min(width, round(height * aspect))
-    return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
-
-
-def one_shot_crop_box(
-    height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
-) -> Box:
-    """One draw of area and aspect, clamped to the image."""
-    crop_height, crop_width = _random_extent(height, width, scale, ratio, rng)
-    crop_height, crop_width = (min(max(crop_height, 1), height), min(max(crop_width, 1), width))
-    return _random_position(height, width, crop_height, crop_width, rng)
-
-
-def centre_crop_box(height: int, width: int, crop_height: int, crop_width: int) -> Box:
-    """The middle of an image; half pixels round to even, as torchvision's do."""
-    return round((height - crop_height) / 2), round((width - crop_width) / 2), crop_height, crop_width
-
-
-def crop(image: Pixels, box: Box) -> Resized:
-    """The pixels of a box."""
-    top, left, height, width = box
-    return image[top : top + height, left : left + width]
-
-
-def flip(image: Pixels, probability: float, rng: np.random.Generator) -> Resized:
-    """Mirror left and right with a probability."""
-    if rng.random() >= probability:
-        return image
-    # Channel by channel: to copy a mirrored picture three bytes at a time takes several times as long.
-    return np.stack([image[:, ::-1, k] for k in range(image.shape[2])], axis=-1)
-
-
-def resize_shorter_side(image: Pixels, size: int) -> Resized:
-    """Bicubic resize of the shorter side to `size`, of the longer to `int(size * longer / shorter)`."""
-    height, width = image.shape[:2]
-    shorter = min(height, width)
-    return resize(image, (int(size * height / shorter), int(size * width / shorter)))
-
-
-def resize(image: Pixels, size: tuple[int, int], interpolation: str = "bicubic") -> Resized:
-    """PIL's antialiased resampling to (height, width), rounded to uint8 as PIL does."""
-    if image.shape[:2] == size:
-        return image
-    if image.shape[2] == 3:
-        return _pil_resize(image, size, interpolation)
-    # Channel by channel: PIL would weight colours by a fourth channel taken for transparency.
-    return np.stack([_pil_resize(image[..., k], size, interpolation) for k in range(image.shape[2])], axis=-1)
-
-
-def _pil_resize(image: UInt8[np.ndarray, "h w *c"], size: tuple[int, int], interpolation: str) -> np.ndarray:
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    return np.asarray(picture.resize(size[::-1], RESAMPLING[interpolation]))
-
-
-def _random_extent(
-    height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
-) -> tuple[int, int]:
-    area = height * width * rng.uniform(*scale)
-    aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
-    return round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
-
-
-def _random_position(height: int, width: int, crop_height: int, crop_width: int, rng: np.random.Generator) -> Box:
-    top = int(rng.integers(0, height - crop_height, endpoint=True))
-    left = int(rng.integers(0, width - crop_width, endpoint=True))
-    return top, left, crop_height, crop_width
+def _random_window(image: Pixels, size: tuple[int, int], flip_probability: float, rng: np.random.Generator) -> Resized:
+    box = random_position(image.shape[0], image.shape[1], size[0], size[1], rng)
+    return flip(crop(image, box), flip_probability, rng)
 
 
 def _known(name: str, names: list[str], kind: str) -> str:
@@ -220,14 +190,19 @@ def _range(high: float) -> Callable[[Any], bool]:
     return lambda value: len(value) == 2 and 0 < value[0] <= value[1] <= high
 
 
-TRANSFORMS: dict[str, tuple[Callable[..., Resized], bool]] = {
+TRANSFORMS: dict[str, tuple[Callable[..., Resized | Views], bool]] = {
     "none": (none, False),
     "mae_pretrain": (mae_pretrain, True),
     "linear_probe": (linear_probe, True),
+    "supervised": (supervised, True),
     "random_crop_padded": (random_crop_padded, True),
+    "lut_two_views": (lut_two_views, True),
     "evaluation": (evaluation, False),
 }
 """Name to function, and whether it draws random numbers."""
+
+SQUARE = (random_crop_padded, lut_two_views, evaluation)
+"""Transforms that resize the shorter side, and make square images only."""
 
 OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "scale": (_range(1.0), "two numbers 0 < low <= high <= 1"),
@@ -235,6 +210,7 @@ OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "flip_probability": (lambda value: 0 <= value <= 1, "a number from 0 to 1"),
     "padding": (lambda value: value >= 0, "a whole number of pixels from 0"),
     "crop_fraction": (lambda value: value is None or 0 < value <= 1, "None or a number above 0, up to 1"),
+    "magnitude": (lambda value: 0 <= value <= LARGEST_MAGNITUDE, "a number from 0 (off) to 10"),
     "interpolation": (lambda value: value in RESAMPLING, "'bicubic' or 'bilinear'"),
 }
 """Option to its test and the words for it."""

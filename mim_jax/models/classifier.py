@@ -19,7 +19,7 @@ def _class_token(out: EncoderOutput) -> Float[Array, "b d"]:
     return out.tokens[:, 0].astype(jnp.float32)
 
 
-def _class_token_and_mean(out: EncoderOutput) -> Float[Array, "b 2*d"]:
+def _class_token_and_mean(out: EncoderOutput) -> Float[Array, "b e"]:
     return jnp.concatenate([_class_token(out), _mean_of_patches(out)], axis=-1)
 
 

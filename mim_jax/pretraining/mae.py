@@ -19,22 +19,21 @@ from mim_jax.ops.masking import RandomMask, number_kept, random_mask, restore_to
 from mim_jax.ops.patches import denormalise_patches, normalise_patches, patchify, unpatchify
 from mim_jax.pretraining.objective import Batch, Memory, Memoryless, Outcome, Parameters
 
-MLP_RATIO = 4.0
-NORM_EPSILON = 1e-6
-
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """Sizes of the decoder: width, number of blocks, heads."""
+    """Sizes of the decoder: width, number of blocks, heads, and as in an encoder."""
 
     width: int = 512
     depth: int = 8
     num_heads: int = 16
+    mlp_ratio: float = 4.0
+    norm_epsilon: float = 1e-6
 
     @property
     def block(self) -> BlockConfig:
         """What defines a block."""
-        return BlockConfig(AttentionConfig(self.num_heads), mlp_ratio=MLP_RATIO, norm_epsilon=NORM_EPSILON)
+        return BlockConfig(AttentionConfig(self.num_heads), mlp_ratio=self.mlp_ratio, norm_epsilon=self.norm_epsilon)
 
 
 class Decoder(nn.Module):
@@ -57,7 +56,7 @@ class Decoder(nn.Module):
         tokens = jnp.concatenate([visible[:, : self.prefix], patches], axis=1) + positions
         blocks = Blocks(config.depth, config.block, computation=self.computation, name="blocks")
         tokens, _, _ = blocks(tokens.astype(dtype))
-        tokens = LayerNorm(NORM_EPSILON, dtype, name="norm")(tokens)
+        tokens = LayerNorm(config.norm_epsilon, dtype, name="norm")(tokens)
         prediction = Dense((self.patch_values,), dtype=dtype, name="pred")(tokens[:, self.prefix :])
         return prediction.astype(jnp.float32)
 
@@ -200,7 +199,7 @@ class MaskedAutoencoder(Memoryless):
             1 + self.kept, config.width, config.depth, config.num_heads, config.mlp_ratio, self.computation
         )
         decoder_bytes = saved_bytes(
-            1 + config.patches, decoder.width, decoder.depth, decoder.num_heads, MLP_RATIO, self.computation
+            1 + config.patches, decoder.width, decoder.depth, decoder.num_heads, decoder.mlp_ratio, self.computation
         )
         return encoder_bytes + decoder_bytes
 

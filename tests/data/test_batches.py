@@ -59,6 +59,15 @@ def test_a_batch_has_the_promised_arrays():
     }
 
 
+def test_two_views_lie_side_by_side_and_are_the_same_in_any_number_of_threads_and_processes():
+    views = make_transform("lut_two_views", image_size=(8, 8), padding=2)
+    batches = TrainingBatches(_arrays(40), views, batch_size=34, seed=0)
+    assert batches[0]["image"].shape == (34, 2, 8, 8, 3) and batches[0]["image"].dtype == np.uint8
+    assert all(_same(batches[step], batch) for step, batch in enumerate(batches.iterate(0, 2)))
+    halves = [dataclasses.replace(batches, process_index=q, process_count=2)[1]["image"] for q in range(2)]
+    np.testing.assert_array_equal(np.concatenate(halves), batches[1]["image"])
+
+
 @pytest.mark.parametrize("threads", [0, 1, 5, 16])
 @pytest.mark.parametrize(("start", "stop"), [(0, 6), (4, 7), (3, 3)])
 def test_iterating_from_anywhere_with_any_threads_gives_the_indexed_batches(tmp_path, threads, start, stop):

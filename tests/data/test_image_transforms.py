@@ -8,9 +8,11 @@ from PIL import Image
 
 from mim_jax.data import make_transform
 from mim_jax.data import transforms as t
+from mim_jax.data.rand_augment import rand_augment
 from mim_jax.errors import InputError
 
 RATIO = (3 / 4, 4 / 3)
+COLOURED = ("lut_two_views", "supervised")
 
 
 def _noise(height: int, width: int, channels: int = 3) -> np.ndarray:
@@ -224,6 +226,71 @@ def test_the_padded_crop_moves_along_the_longer_side():
     assert {windows[transform(image, np.random.default_rng(seed)).tobytes()] for seed in range(600)} == set(range(65))
 
 
+# LUT's two views
+
+
+def _windows(image: np.ndarray) -> set[bytes]:
+    """Every 32x32 window of the reflected image, and its mirror image."""
+    padded = np.pad(image, ((4, 4), (4, 4), (0, 0)), mode="reflect")
+    windows = [padded[i : i + 32, j : j + 32] for i in range(9) for j in range(9)]
+    return {view.tobytes() for window in windows for view in (window, window[:, ::-1])}
+
+
+def test_the_first_view_is_the_padded_crop():
+    image = _noise(40, 56)
+    pair, single = (make_transform(name, image_size=(32, 32)) for name in ("lut_two_views", "random_crop_padded"))
+    for seed in range(10):
+        first = pair(image, np.random.default_rng(seed))[0]
+        np.testing.assert_array_equal(first, single(image, np.random.default_rng(seed)))
+
+
+def test_the_second_view_is_another_padded_crop_before_its_colours_change(monkeypatch):
+    image = _noise(32, 32)
+    transform, windows = make_transform("lut_two_views", image_size=(32, 32)), _windows(_noise(32, 32))
+    with monkeypatch.context() as patched:
+        patched.setattr(t, "three_augment", lambda view, rng: view)
+        plain = [transform(image, np.random.default_rng(seed)) for seed in range(300)]
+    assert all(view.tobytes() in windows for pair in plain for view in pair)
+    assert np.mean([np.array_equal(*pair) for pair in plain]) < 0.04  # 1 / 162 expected
+    changed = [transform(image, np.random.default_rng(seed)) for seed in range(30)]
+    assert not any(pair[1].tobytes() in windows for pair in changed)
+    for before, after in zip(plain, changed):
+        np.testing.assert_array_equal(before[0], after[0])
+
+
+# Fine-tuning
+
+
+def test_without_rand_augment_fine_tuning_crops_as_pretraining_but_smaller():
+    image = _noise(60, 80, 1)
+    fine_tuning = make_transform("supervised", image_size=(24, 32), magnitude=0.0)
+    pretraining = make_transform("mae_pretrain", image_size=(24, 32), scale=(0.08, 1.0))
+    for seed in range(10):
+        results = [transform(image, np.random.default_rng(seed)) for transform in (fine_tuning, pretraining)]
+        np.testing.assert_array_equal(*results)
+
+
+def test_fine_tuning_ends_with_rand_augment():
+    image = _noise(60, 80)
+    transform, crop = (make_transform("supervised", image_size=(24, 24), magnitude=m) for m in (7.0, 0.0))
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        expected = rand_augment(crop(image, rng), rng, magnitude=7.0)
+        np.testing.assert_array_equal(transform(image, np.random.default_rng(seed)), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("lut_two_views", "choose a transform without it"), ("supervised", "set its magnitude to 0 to switch it off")],
+)
+def test_changing_colours_needs_three_channels(name, message):
+    with pytest.raises(InputError, match=f"needs images of 3 channels, but this one has 1: {message}"):
+        make_transform(name, image_size=(16, 16))(_noise(30, 44, 1), np.random.default_rng(0))
+
+
+# Any image
+
+
 def test_none_keeps_the_image():
     image = _noise(8, 8, 1)
     assert make_transform("none", image_size=(8, 8))(image) is image
@@ -232,15 +299,18 @@ def test_none_keeps_the_image():
 # All of them
 
 
-@pytest.mark.parametrize("name", list(t.TRANSFORMS))
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [(name, channels) for name in t.TRANSFORMS for channels in (1, 3) if channels == 3 or name not in COLOURED],
+)
 def test_every_transform_is_pure_and_has_the_size(name, channels):
     shape = (16, 16) if name == "none" else (30, 44)
     image = _noise(*shape, channels)
     before = image.copy()
     transform = make_transform(name, image_size=(16, 16))
     first, second = (transform(image, np.random.default_rng(7)) for _ in range(2))
-    assert first.shape == (16, 16, channels) and first.dtype == np.uint8
+    views = (2,) if name == "lut_two_views" else ()
+    assert first.shape == (*views, 16, 16, channels) and first.dtype == np.uint8
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(image, before)
     differs = any(not np.array_equal(transform(image, np.random.default_rng(s)), first) for s in range(10))
@@ -260,6 +330,12 @@ def test_every_transform_is_pure_and_has_the_size(name, channels):
         ("mae_pretrain", {"flip_probability": 1.5}, "must be a number from 0 to 1"),
         ("evaluation", {"crop_fraction": 1.2}, "crop_fraction .* must be None or a number above 0, up to 1"),
         ("random_crop_padded", {"padding": -1}, "padding .* must be a whole number"),
+        (
+            "supervised",
+            {"magnitude": 11},
+            r"magnitude .* must be a number from 0 \(off\) to 10",
+        ),
+        ("lut_two_views", {"scale": (0.2, 1.0)}, "'scale' is no option of the transform 'lut_two_views'"),
     ],
 )
 def test_mistakes_are_one_sentence(name, options, message):
@@ -267,9 +343,10 @@ def test_mistakes_are_one_sentence(name, options, message):
         make_transform(name, image_size=(16, 16), **options)
 
 
-def test_square_transforms_refuse_other_sizes():
-    with pytest.raises(InputError, match=r"'evaluation' makes square images; image_size is \(16, 24\)"):
-        make_transform("evaluation", image_size=(16, 24))
+@pytest.mark.parametrize("name", ["evaluation", "random_crop_padded", "lut_two_views"])
+def test_square_transforms_refuse_other_sizes(name):
+    with pytest.raises(InputError, match=rf"'{name}' makes square images; image_size is \(16, 24\)"):
+        make_transform(name, image_size=(16, 24))
 
 
 def test_none_names_both_sizes():

@@ -17,6 +17,12 @@ def test_normalising_is_division_by_255_then_standardisation_per_channel():
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_views_are_normalised_each():
+    views = np.random.default_rng(0).integers(0, 256, (3, 2, 4, 5, 3)).astype(np.uint8)
+    expected = np.stack([normalise(jnp.asarray(views[:, k]), IMAGENET_MEAN, IMAGENET_STD) for k in range(2)], axis=1)
+    np.testing.assert_array_equal(normalise(jnp.asarray(views), IMAGENET_MEAN, IMAGENET_STD), expected)
+
+
 def test_denormalising_is_the_inverse():
     images = jnp.arange(48, dtype=jnp.uint8).reshape(1, 4, 4, 3)
     back = denormalise(normalise(images, IMAGENET_MEAN, IMAGENET_STD), IMAGENET_MEAN, IMAGENET_STD)
