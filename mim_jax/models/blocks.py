@@ -177,15 +177,3 @@ def stack_observations(observed: list[Any]) -> Any:
     """What an observer returned in every layer, along a new first axis."""
     return None if observed[0] is None else jax.tree.map(lambda *leaves: jnp.stack(leaves), *observed)
 
-
-def saved_bytes(tokens: int, width: int, depth: int, num_heads: int, mlp_ratio: float, computation: Computation) -> int:
-    """Estimate of the bytes that a stack of blocks saves per image for its backward pass.
-
-    Without rematerialisation a block saves, per token, its input, two normed inputs, query, key and value, the
-    heads' output, the residual in between, the hidden layer before and after GELU, and the attention weights.
-    """
-    full = width * (1 + 2 + 3 + 1 + 1 + 2 * mlp_ratio) + 2 * num_heads * tokens
-    products = width * (1 + 3 + 1 + 1 + mlp_ratio) + num_heads * tokens
-    weights_products = width * (1 + 3 + 1 + 1 + mlp_ratio)
-    per_token = {"none": full, "full": width, "dots": products, "dots_no_batch": weights_products}[computation.remat]
-    return int(depth * tokens * per_token * jnp.dtype(computation.dtype).itemsize)

@@ -5,16 +5,15 @@ import difflib
 from typing import Any
 
 from mim_jax.errors import InputError
-from mim_jax.models.vit import VisionTransformerConfig
+from mim_jax.models.build import FAMILIES, AnyEncoderConfig
+from mim_jax.models.swin_presets import SWIN_ENCODERS
+from mim_jax.models.vit_presets import VIT_ENCODERS
 
-ENCODERS: dict[str, dict[str, Any]] = {
-    "vit_tiny_patch16": {"patch_size": (16, 16), "width": 192, "depth": 12, "num_heads": 3},
-    "vit_small_patch16": {"patch_size": (16, 16), "width": 384, "depth": 12, "num_heads": 6},
-    "vit_base_patch16": {"patch_size": (16, 16), "width": 768, "depth": 12, "num_heads": 12},
-    "vit_large_patch16": {"patch_size": (16, 16), "width": 1024, "depth": 24, "num_heads": 16},
-    "vit_huge_patch14": {"patch_size": (14, 14), "width": 1280, "depth": 32, "num_heads": 16},
+ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: ("vision_transformer", fields) for name, fields in VIT_ENCODERS.items()},
+    **{name: ("swin_transformer", fields) for name, fields in SWIN_ENCODERS.items()},
 }
-"""Encoder name to the fields of its `VisionTransformerConfig`."""
+"""Encoder name to its family and the fields of its configuration."""
 
 DECODERS: dict[str, dict[str, Any]] = {
     "dec512d8b": {"width": 512, "depth": 8, "num_heads": 16},
@@ -24,31 +23,44 @@ DECODERS: dict[str, dict[str, Any]] = {
 MAE_MODELS: dict[str, tuple[str, str]] = {
     "mae_vit_tiny_patch16": ("vit_tiny_patch16", "dec512d8b"),
     "mae_vit_small_patch16": ("vit_small_patch16", "dec512d8b"),
+    "mae_vit_medium_patch16": ("vit_medium_patch16", "dec512d8b"),
     "mae_vit_base_patch16": ("vit_base_patch16", "dec512d8b"),
     "mae_vit_large_patch16": ("vit_large_patch16", "dec512d8b"),
     "mae_vit_huge_patch14": ("vit_huge_patch14", "dec512d8b"),
 }
 """MAE model name, as in the original code, to its encoder and decoder."""
 
+SIMMIM_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "simmim_vit_base_patch16": ("simmim_vit_base_patch16", {}),
+    "simmim_swin_base_window6_192": ("swin_base_patch4_window6_192", {}),
+    "simmim_swin_large_window12_192": ("swin_large_patch4_window12_192", {}),
+    "simmim_swinv2_base_window12_192": ("swinv2_base", {"target_window": 47}),
+    "simmim_swinv2_large_window12_192": ("swinv2_large", {"target_window": 47}),
+}
+"""SimMIM model name to its encoder and what it predicts."""
+
 
 def preset(table: dict[str, Any], name: str, kind: str) -> Any:
     """Looks a name up; raises InputError with the nearest name if there is none."""
     if name in table:
         return table[name]
-    near = difflib.get_close_matches(name, table, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(table)}"
-    raise InputError(f"unknown {kind} '{name}'; {hint}")
+    raise InputError(f"unknown {kind} '{name}'; {_hint(name, table)}")
 
 
-def encoder_config(name: str, **changes: Any) -> VisionTransformerConfig:
+def _hint(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
+
+
+def encoder_config(name: str, **changes: Any) -> AnyEncoderConfig:
     """Configuration of a named encoder, with any field changed; raises InputError if they do not fit together."""
-    fields = preset(ENCODERS, name, "encoder") | changes
+    family, fields = preset(ENCODERS, name, "encoder")
+    kind = FAMILIES[family][0]
+    known = [field.name for field in dataclasses.fields(kind)]
+    for key in changes:
+        if key not in known:
+            raise InputError(f"encoder '{name}' has no field '{key}'; {_hint(key, known)}")
     try:
-        return VisionTransformerConfig(**fields)
+        return kind(**(fields | changes))
     except ValueError as error:
         raise InputError(f"encoder '{name}': {error}") from error
-
-
-def describe(config: VisionTransformerConfig) -> dict[str, Any]:
-    """The configuration as plain values for a JSON file."""
-    return dataclasses.asdict(config)

@@ -32,7 +32,10 @@ def _convert(tree: Any, convert: Any) -> Any:
 def _stack(node: dict[str, Any]) -> dict[str, Any]:
     if not node or not all(key.isdecimal() for key in node):
         return node
-    return {STACKED: jax.tree.map(lambda *leaves: jnp.stack(leaves), *(node[key] for key in sorted(node, key=int)))}
+    blocks = [node[key] for key in sorted(node, key=int)]
+    if len({jax.tree.structure(block) for block in blocks}) > 1:  # blocks that differ are never scanned
+        return node
+    return {STACKED: jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)}
 
 
 def _unstack(node: dict[str, Any]) -> dict[str, Any]:

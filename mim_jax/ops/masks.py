@@ -26,7 +26,7 @@ def uniform_mask(key: Any, batch: int, grid: Pair, ratio: float) -> Float[Array,
     return random_mask(jax.random.uniform(key, (batch, grid[0] * grid[1])), ratio).mask
 
 
-def coarse_mask(key: Any, batch: int, grid: Pair, ratio: float, cell: Pair) -> Float[Array, "b n"]:
+def coarse_mask(key: Any, batch: int, grid: Pair, ratio: float, cell: Pair = (1, 1)) -> Float[Array, "b n"]:
     """Cells of `cell` patches, `ceil(ratio * cells)` of them masked (SimMIM, Xie et al. 2022).
 
     1 is masked, 0 visible, patches row-major. Raises ValueError if the cell does not divide the grid, or the ratio is
@@ -40,8 +40,13 @@ def coarse_mask(key: Any, batch: int, grid: Pair, ratio: float, cell: Pair) -> F
     rows, columns = grid[0] // cell[0], grid[1] // cell[1]
     masked = _number_masked(rows * columns, ratio)
     shuffle = jnp.argsort(jax.random.uniform(key, (batch, rows * columns)), axis=1)
-    cells = (jnp.argsort(shuffle, axis=1) < masked).reshape(batch, rows, columns)
-    return _flatten(jnp.repeat(jnp.repeat(cells, cell[0], axis=1), cell[1], axis=2))
+    return spread_cells((jnp.argsort(shuffle, axis=1) < masked).astype(jnp.float32), (rows, columns), cell)
+
+
+def spread_cells(mask: Float[Array, "b m"], grid: Pair, cell: Pair) -> Float[Array, "b n"]:
+    """A mask of a `grid` of cells as one of patches, `cell` of them (rows, columns) in each."""
+    cells = mask.reshape(-1, *grid)
+    return jnp.repeat(jnp.repeat(cells, cell[0], axis=1), cell[1], axis=2).reshape(mask.shape[0], -1)
 
 
 def _number_masked(cells: int, ratio: float) -> int:

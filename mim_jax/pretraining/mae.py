@@ -9,14 +9,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mim_jax.models.attention import AttentionConfig
-from mim_jax.models.blocks import BlockConfig, Blocks, Computation, saved_bytes
-from mim_jax.models.flops import blocks_flops, encoder_flops, patch_embedding_flops
+from mim_jax.models.blocks import BlockConfig, Blocks, Computation
+from mim_jax.models.build import initial_parameters
+from mim_jax.models.flops import (
+    Stage,
+    encoder_flops,
+    encoder_stages,
+    patch_embedding_flops,
+    saved_bytes,
+    stage_flops,
+    stage_of_blocks,
+)
 from mim_jax.models.layers import Dense, LayerNorm
 from mim_jax.models.presets import DECODERS, MAE_MODELS, encoder_config, preset
 from mim_jax.models.stacking import unstack_blocks
 from mim_jax.models.vit import PositionTable, VisionTransformer, VisionTransformerConfig
 from mim_jax.ops.masking import RandomMask, number_kept, random_mask, restore_tokens
 from mim_jax.ops.patches import denormalise_patches, normalise_patches, patchify, unpatchify
+from mim_jax.pretraining.masking import check_masking, draw_mask
 from mim_jax.pretraining.objective import Batch, Memory, Memoryless, Outcome, Parameters
 
 
@@ -84,6 +94,8 @@ class MaskedAutoencoder(Memoryless):
         decoder_config: the decoder.
         mask_ratio: share of the patches that is removed.
         normalise_target: predict every patch normalised to mean 0 and deviation 1 (`norm_pix_loss`).
+        masking: how the patches are chosen, a name of `ops.masks.MASKINGS`; where that masks fewer than the ratio says,
+            a random choice of the others goes too.
         computation: how it is computed.
     """
 
@@ -91,9 +103,17 @@ class MaskedAutoencoder(Memoryless):
     decoder_config: DecoderConfig = DecoderConfig()
     mask_ratio: float = 0.75
     normalise_target: bool = False
+    masking: str = "uniform"
     computation: Computation = Computation()
 
     def __post_init__(self) -> None:
+        config = self.encoder_config
+        if not isinstance(config, VisionTransformerConfig) or config.relative_position_bias != "none":
+            raise ValueError(
+                "MAE leaves patches out, which needs a Vision Transformer without relative position bias; choose such "
+                "an encoder, or SimMIM"
+            )
+        check_masking(self.masking, self.mask_ratio, config.grid)
         number_kept(self.encoder_config.patches, self.mask_ratio)
         if self.decoder_config.width % self.decoder_config.num_heads:
             raise ValueError(
@@ -118,24 +138,28 @@ class MaskedAutoencoder(Memoryless):
 
     def init(self, key: Any) -> Parameters:
         """Fresh parameters `{"encoder": ..., "decoder": ...}`, initialised as the original, in per-block form."""
-        # Made stacked, so that one block is compiled whatever the depth.
-        scanned = dataclasses.replace(self, computation=Computation(scan_blocks=True))
         config = self.encoder_config
         keys = jax.random.split(key)
-        images = jnp.zeros((1, *config.image_size, config.channels))
+        # Made stacked, so that one block is compiled whatever the depth.
+        decoder = dataclasses.replace(self, computation=Computation(scan_blocks=True)).decoder
         latent = jnp.zeros((1, config.prefix + self.kept, config.width))
-        restore = jnp.zeros((1, config.patches), jnp.int32)
-        stacked = {
-            "encoder": scanned.encoder.init(keys[0], images)["params"],
-            "decoder": scanned.decoder.init(keys[1], latent, restore)["params"],
-        }
-        return unstack_blocks(stacked)
+        stacked = decoder.init(keys[1], latent, jnp.zeros((1, config.patches), jnp.int32))["params"]
+        return {"encoder": initial_parameters(config, keys[0]), "decoder": unstack_blocks(stacked)}
 
     def draw(self, batch: Batch, key: Any) -> Batch:
         """Adds the `noise` `[b, n]` that decides the mask, unless the batch holds some."""
         if "noise" in batch:
             return batch
-        return batch | {"noise": jax.random.uniform(key, (batch["image"].shape[0], self.encoder_config.patches))}
+        return batch | {"noise": self.noise(key, batch["image"].shape[0])}
+
+    def noise(self, key: Any, batch: int) -> Float[Array, "b n"]:
+        """What decides the mask: the patches with the smallest noise stay."""
+        config = self.encoder_config
+        noise = jax.random.uniform(key, (batch, config.patches))
+        if self.masking == "uniform":
+            return noise
+        keys = jax.random.fold_in(key, 1)
+        return noise + draw_mask(self.masking, keys, batch, ratio=self.mask_ratio, grid=config.grid)
 
     def reconstruct(self, parameters: Parameters, batch: Batch, key: Any = None) -> Reconstruction:
         """Masks by the batch's noise, encodes what is visible, decodes everything."""
@@ -188,20 +212,18 @@ class MaskedAutoencoder(Memoryless):
         """FLOPs of a forward pass per image; the encoder's are counted on visible tokens only."""
         config, decoder = self.encoder_config, self.decoder_config
         embed = 2 * (config.prefix + self.kept) * config.width * decoder.width
-        blocks = blocks_flops(config.prefix + config.patches, decoder.width, decoder.depth, decoder.block)
         predict = 2 * config.patches * decoder.width * config.patch_values
-        return encoder_flops(config, self.kept) + embed + blocks + predict
+        return encoder_flops(config, self.kept) + embed + stage_flops(self._decoder_stage) + predict
 
     def activation_bytes_per_image(self) -> int:
         """Estimate of the bytes that the backward pass needs saved per image."""
+        stages = [*encoder_stages(self.encoder_config, self.kept), self._decoder_stage]
+        return saved_bytes(stages, self.computation)
+
+    @property
+    def _decoder_stage(self) -> Stage:
         config, decoder = self.encoder_config, self.decoder_config
-        encoder_bytes = saved_bytes(
-            1 + self.kept, config.width, config.depth, config.num_heads, config.mlp_ratio, self.computation
-        )
-        decoder_bytes = saved_bytes(
-            1 + config.patches, decoder.width, decoder.depth, decoder.num_heads, decoder.mlp_ratio, self.computation
-        )
-        return encoder_bytes + decoder_bytes
+        return stage_of_blocks(config.prefix + config.patches, decoder.width, decoder.depth, decoder.block)
 
 
 def mae_preset(name: str, **options: Any) -> MaskedAutoencoder:
