@@ -50,7 +50,10 @@ ATTENTION_STATISTICS = {
 
 
 class Moments(NamedTuple):
-    """Count, mean and sum of squared deviations over images; leaves of `mean` and `squares` are `[l k]`."""
+    """Count, mean and sum of squared deviations over images.
+
+    `mean` and `squares` hold `AttentionStatistics` of `[l k]` for every stage.
+    """
 
     count: Float[Array, ""]
     mean: Any
@@ -58,11 +61,14 @@ class Moments(NamedTuple):
 
 
 def attention_observer(*, grid: Pair, prefix: int, patch_size: int | Pair) -> Observer:
-    """An observer for global attention that returns the block's `AttentionStatistics`, `[b k]` each."""
+    """An observer that returns the block's `AttentionStatistics`, `[b k]` each.
+
+    Within windows the distance is that of tokens of one window, in pixels of the image; every window counts alike.
+    """
 
     def observe(observation: Observation) -> AttentionStatistics:
         if observation.windows is not None:
-            raise InputError("this encoder attends within windows; these statistics are of global attention")
+            return _windowed_statistics(observation)
         return attention_statistics(
             observation.query,
             observation.key,
@@ -74,6 +80,21 @@ def attention_observer(*, grid: Pair, prefix: int, patch_size: int | Pair) -> Ob
         )
 
     return observe
+
+
+def _windowed_statistics(observation: Observation) -> AttentionStatistics:
+    windows, bias = observation.windows, observation.bias
+
+    def of_window(query: Any, key: Any, bias: Any) -> AttentionStatistics:
+        return attention_statistics(
+            query, key, grid=windows.size, prefix=0, patch_size=windows.stride, scale=observation.scale, bias=bias
+        )
+
+    one_for_each = bias is not None and bias.ndim == 4 and bias.shape[0] > 1
+    shared = bias if bias is None or bias.ndim == 3 else bias[0]
+    over_windows = jax.vmap(of_window, in_axes=(1, 1, 0 if one_for_each else None))
+    statistics = over_windows(observation.query, observation.key, bias if one_for_each else shared)
+    return jax.tree.map(lambda values: values.mean(axis=0), statistics)
 
 
 def collect_attention_statistics(
@@ -98,12 +119,14 @@ def collect_attention_statistics(
         prefix: number of prefix tokens.
         patch_size: of the input image, in pixels.
 
+    An encoder with stages returns a tuple of them, one a stage; its layers are counted through all stages.
+
     Returns:
         One row for every layer and head (both from 1) and statistic, with the columns `COLUMNS`; `n` is the number
         of images. The standard error of a single image is NaN.
 
     Raises:
-        InputError: if there is no valid image, or the encoder attends within windows.
+        InputError: if there is no valid image.
     """
     function = apply_fn if isinstance(apply_fn, jax.tree_util.Partial) else jax.tree_util.Partial(apply_fn)
     layout = {"grid": grid, "prefix": prefix, "patch_size": patch_size}
@@ -120,6 +143,8 @@ def _batch_moments(
 ) -> Moments:
     """Runs the encoder on a batch; only the moments leave the device."""
     statistics = function(images, attention_observer(grid=grid, prefix=prefix, patch_size=patch_size))
+    if isinstance(statistics, AttentionStatistics):
+        statistics = (statistics,)
     weight = valid.astype(jnp.float32)[:, None]
     count = weight.sum()
 
@@ -152,13 +177,22 @@ def _merge_moments(one: Moments, other: Moments) -> Moments:
 
 
 def _rows(encoder: str, moments: Moments) -> Iterator[tuple[Any, ...]]:
-    for name, mean, squares in zip(moments.mean._fields, moments.mean, moments.squares, strict=True):
+    first = 1
+    for means, squares in zip(moments.mean, moments.squares, strict=True):
+        yield from _rows_of_stage(encoder, first, means, squares, int(moments.count))
+        first += means[0].shape[0]
+
+
+def _rows_of_stage(
+    encoder: str, first: int, means: AttentionStatistics, squares: AttentionStatistics, count: int
+) -> Iterator[tuple[Any, ...]]:
+    for name, mean, square in zip(means._fields, means, squares, strict=True):
         statistic = ATTENTION_STATISTICS[name]
-        error, margin = _uncertainty(np.asarray(squares, np.float64), int(moments.count))
+        error, margin = _uncertainty(np.asarray(square, np.float64), count)
         for (layer, head), value in np.ndenumerate(np.asarray(mean, np.float64)):
             interval = value - margin[layer, head], value + margin[layer, head]
-            place = encoder, layer + 1, head + 1, name
-            yield *place, value, error[layer, head], *interval, int(moments.count), statistic.unit, statistic.definition
+            place = encoder, first + layer, head + 1, name
+            yield *place, value, error[layer, head], *interval, count, statistic.unit, statistic.definition
 
 
 def _uncertainty(

@@ -175,7 +175,7 @@ def attention_table(frozen: FrozenFeatures, parameters: Any) -> pd.DataFrame:
                 _limited(frozen, learner.settings.evaluation.attention_images),
                 encoder=name,
                 grid=config.grid,
-                prefix=1,
+                prefix=config.prefix,
                 patch_size=config.patch_size,
             )
         )

@@ -8,7 +8,8 @@ import jax
 import optax
 
 from mim_jax.data.preprocessing import Preprocessing
-from mim_jax.experiments.plan import Schedule, make_optimizer, make_prepare
+from mim_jax.experiments.optimization import Schedule, make_optimizer
+from mim_jax.experiments.plan import make_prepare
 from mim_jax.experiments.settings import Settings
 from mim_jax.models.stacking import stack_blocks, unstack_blocks
 from mim_jax.pretraining.objective import Objective
@@ -34,7 +35,7 @@ class Learner:
     @property
     def optimizer(self) -> optax.GradientTransformation:
         """The optimizer."""
-        return make_optimizer(self.settings, self.schedule)
+        return make_optimizer(self.settings, self.schedule, self.objective)
 
     def _create(self) -> TrainState:
         optimization, scan = self.settings.optimization, self.settings.efficiency.scan_blocks

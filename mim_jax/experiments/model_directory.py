@@ -7,6 +7,7 @@ from typing import Any
 
 from mim_jax.experiments.learner import Learner
 from mim_jax.files import write_atomically
+from mim_jax.models.build import family
 
 FORMAT = 1
 
@@ -16,7 +17,7 @@ def describe_model(learner: Learner) -> dict[str, Any]:
     settings = learner.settings
     return {
         "format": FORMAT,
-        "family": "vision_transformer",
+        "family": family(learner.objective.encoder_config),
         "name": settings.model.name,
         "encoder": dataclasses.asdict(learner.objective.encoder_config),
         "preprocessing": dataclasses.asdict(learner.preprocessing),

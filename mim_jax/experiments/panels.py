@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
@@ -14,6 +15,7 @@ from mim_jax.data.preprocessing import denormalise
 from mim_jax.experiments.evaluation import FrozenFeatures, on_host
 from mim_jax.experiments.learner import Learner
 from mim_jax.experiments.plan import make_prepare
+from mim_jax.experiments.settings import Method
 from mim_jax.training.metrics import Writers
 from mim_jax.training.sharding import replicated
 
@@ -30,8 +32,10 @@ class PanelWriter:
     @functools.cached_property
     def _batch(self) -> dict[str, Any]:
         """The first test images, with their masks."""
-        images = on_host(next(self.frozen.batches("test"))["image"])[: self.learner.settings.run.panel_images]
-        batch = make_prepare(self.learner.preprocessing)({"image": images})
+        settings = self.learner.settings
+        first = on_host(next(self.frozen.batches("test")))
+        shown = {name: jnp.asarray(first[name][: settings.run.panel_images]) for name in ("image", "label")}
+        batch = make_prepare(self.learner.preprocessing)(shown)
         return jax.device_get(self.learner.objective.draw(batch, jax.random.key(MASK_SEED)))
 
     @functools.cached_property
@@ -49,16 +53,25 @@ class PanelWriter:
         images = to_uint8(self._panel(parameters, self._batch))
         if jax.process_index() != 0:
             return
-        settings = self.learner.settings.method
         titles = self.learner.objective.panel_titles
-        caption = f"step {step:,} · mask ratio {settings.mask_ratio:.0%}"
-        if settings.norm_pix_loss:
-            caption += " · predictions carry the mean and deviation of the original patch"
-        figure = image_panels(images, titles, caption)
+        figure = image_panels(images, titles, f"step {step:,} · {panel_caption(self.learner.settings.method)}")
         save_figure(figure, self.workdir / "figures", f"panels_{step:08d}")
         rows, columns, height, width, channels = images.shape
         sheet = images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
         self.writers.write_image(step, "panels", sheet)
+
+
+def panel_caption(method: Method) -> str:
+    """What there is to know of the pictures of a method."""
+    if method.name == "supervised":
+        drawn = method.supervised
+        return f"erasing {drawn.erasing:.0%}, mixup {drawn.mixup:g}, cutmix {drawn.cutmix:g}"
+    caption = f"mask ratio {method.mask_ratio:.0%}"
+    if method.norm_pix_loss and method.name != "simmim":
+        caption += " · predictions carry the mean and deviation of the original patch"
+    if method.target_window and method.name == "simmim":
+        caption += " · predictions carry the mean and deviation of the pixels around"
+    return caption
 
 
 def to_uint8(images: Any) -> UInt8[np.ndarray, "r t h w c"]:

@@ -1,10 +1,7 @@
-"""From settings to the objects of a run: objective, data, schedule, optimizer."""
+"""From settings to the data of a run: source, transforms, batches."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
-
-import optax
 
 from mim_jax.data.pipeline import TrainingBatches
 from mim_jax.data.preprocessing import Preprocessing, normalise
@@ -13,44 +10,17 @@ from mim_jax.data.sources import Source, open_source
 from mim_jax.data.transforms import Transform, make_transform
 from mim_jax.errors import InputError
 from mim_jax.experiments.settings import Settings
-from mim_jax.models.blocks import Computation
-from mim_jax.models.presets import encoder_config
-from mim_jax.pretraining.mae import DecoderConfig, MaskedAutoencoder
-from mim_jax.training.optimizers import adamw
-from mim_jax.training.schedules import linear_scaling, warmup_half_cosine
 
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """Length of a run and its learning rate.
-
-    Attributes:
-        steps_per_epoch: whole batches in the training set.
-        total_steps: updates in all.
-        warmup_steps: updates of the warm-up.
-        peak: learning rate after the warm-up.
-        learning_rate: step to learning rate.
-    """
-
-    steps_per_epoch: int
-    total_steps: int
-    warmup_steps: int
-    peak: float
-    learning_rate: optax.Schedule
-
-
-def make_objective(settings: Settings) -> MaskedAutoencoder:
-    """The objective that the settings name; raises InputError if its sizes do not fit together."""
-    model, method, efficiency = settings.model, settings.method, settings.efficiency
-    changes = {name: getattr(model, name) for name in ("patch_size", "width", "depth", "num_heads")}
-    changes = {name: value for name, value in changes.items() if value}
-    encoder = encoder_config(model.name, image_size=model.image_size, channels=model.channels, **changes)
-    decoder = DecoderConfig(method.decoder_width, method.decoder_depth, method.decoder_heads)
-    computation = Computation(efficiency.dtype, efficiency.remat, efficiency.scan_blocks)
-    try:
-        return MaskedAutoencoder(encoder, decoder, method.mask_ratio, method.norm_pix_loss, computation)
-    except ValueError as error:
-        raise InputError(f"config.method: {error}") from error
+TRANSFORM_OPTIONS: dict[str, dict[str, str]] = {
+    "none": {},
+    "mae_pretrain": {
+        "scale": "crop_scale", "interpolation": "interpolation", "flip_probability": "flip_probability",
+    },
+    "supervised": {
+        "scale": "crop_scale", "magnitude": "rand_augment", "flip_probability": "flip_probability",
+    },
+}  # fmt: skip
+"""Transform to the settings that its options come from; a transform that is not here has a flip only."""
 
 
 def make_preprocessing(settings: Settings) -> Preprocessing:
@@ -83,17 +53,26 @@ def open_training_source(settings: Settings) -> Source:
             f"{data.source} has {len(source)} training images, but config.data.train_examples is "
             f"{data.train_examples}; set it to {len(source)} (the schedule depends on it) or complete the data"
         )
+    if settings.method.name == "supervised":
+        _check_classes(settings, source)
     return source
+
+
+def _check_classes(settings: Settings, source: Source) -> None:
+    classes, wanted = len(source.class_names or ()), settings.method.supervised.num_classes
+    if classes != wanted:
+        have = f"has {classes} classes" if classes else "has no labels"
+        raise InputError(
+            f"{settings.data.source} {have}, but config.method.supervised.num_classes is {wanted}; "
+            + (f"set it to {classes}" if classes else "put the images into one folder a class")
+        )
 
 
 def training_transform(settings: Settings) -> Transform:
     """The augmentation of training images."""
     data = settings.data
-    options: dict[str, Any] = {}
-    if data.transform == "mae_pretrain":
-        options["scale"] = data.crop_scale
-    if data.transform != "none":
-        options["flip_probability"] = data.flip_probability
+    known = TRANSFORM_OPTIONS.get(data.transform, {"flip_probability": "flip_probability"})
+    options = {option: getattr(data, setting) for option, setting in known.items()}
     return make_transform(data.transform, image_size=settings.model.image_size, **options)
 
 
@@ -118,27 +97,3 @@ def make_batches(settings: Settings, source: Source, process_index: int, process
     )
 
 
-def make_schedule(settings: Settings, examples: int) -> Schedule:
-    """The schedule over `examples` training images; raises InputError if not a single step fits."""
-    optimization = settings.optimization
-    per_epoch = examples // optimization.batch_size
-    total, warmup = round(optimization.epochs * per_epoch), round(optimization.warmup_epochs * per_epoch)
-    if total < 1:
-        raise InputError(
-            f"{optimization.epochs} epochs of {examples} images in batches of {optimization.batch_size} are not one "
-            "step; lower config.optimization.batch_size or raise config.optimization.epochs"
-        )
-    peak = linear_scaling(optimization.base_learning_rate, optimization.batch_size)
-    rate = warmup_half_cosine(peak, warmup_steps=warmup, total_steps=total, final=optimization.final_learning_rate)
-    return Schedule(per_epoch, total, warmup, peak, rate)
-
-
-def make_optimizer(settings: Settings, schedule: Schedule) -> optax.GradientTransformation:
-    """AdamW with the decay groups of pre-training."""
-    optimization = settings.optimization
-    return adamw(
-        schedule.learning_rate,
-        betas=(optimization.beta1, optimization.beta2),
-        weight_decay=optimization.weight_decay,
-        clip_norm=optimization.clip_norm,
-    )

@@ -15,6 +15,8 @@ from mim_jax.experiments.dry_run import describe_run
 from mim_jax.experiments.evaluation import FrozenFeatures, attention_table, check_labels, knn_of, probe
 from mim_jax.experiments.learner import Learner
 from mim_jax.experiments.model_directory import write_model_json
+from mim_jax.experiments.objectives import make_objective
+from mim_jax.experiments.optimization import make_schedule
 from mim_jax.experiments.panels import PanelWriter
 from mim_jax.experiments.report import RunReport, write_run_report
 from mim_jax.experiments.settings import Settings
@@ -39,15 +41,15 @@ def run(settings: Settings, workdir: Path) -> None:
     imagined = settings.run.dry_run and efficiency.mesh_data > 0
     mesh = imagined_mesh(*axes) if imagined else make_mesh(*axes)
     check_batch_size(settings.optimization.batch_size, mesh, efficiency.accumulation)
-    objective, preprocessing = plan.make_objective(settings), plan.make_preprocessing(settings)
+    objective, preprocessing = make_objective(settings), plan.make_preprocessing(settings)
     if settings.run.dry_run:
         examples = settings.data.train_examples or len(plan.open_training_source(settings))
-        learner = Learner(settings, objective, preprocessing, plan.make_schedule(settings, examples), mesh)
+        learner = Learner(settings, objective, preprocessing, make_schedule(settings, examples), mesh)
         print(describe_run(learner))
         return
     source = plan.open_training_source(settings)
     test = open_test_source(settings, source)
-    learner = Learner(settings, objective, preprocessing, plan.make_schedule(settings, len(source)), mesh)
+    learner = Learner(settings, objective, preprocessing, make_schedule(settings, len(source)), mesh)
     first = jax.process_index() == 0
     open_workdir(workdir, settings, active=first)
     if first:

@@ -11,9 +11,23 @@ from mim_jax.analysis.figures import attention_dots, probe_chart, training_curve
 from mim_jax.analysis.report import Configuration, Figure, Section, Table, write_report
 from mim_jax.analysis.style import save_figure
 from mim_jax.experiments.learner import Learner
+from mim_jax.models.build import family
 from mim_jax.ops.attention_statistics import uniform_attention_distance, uniform_attention_entropy
 from mim_jax.probing.results import results_grid
 from mim_jax.training.metrics import read_metrics
+
+METHODS = {"mae": "MAE", "simmim": "SimMIM", "lut": "LUT", "supervised": "Supervised training"}
+"""What a title calls a method."""
+
+LOSSES = {
+    "mae": "Reconstruction loss on the removed patches",
+    "simmim": "Absolute error on the masked pixels",
+    "lut": "Reconstruction and contextualisation loss together",
+    "supervised": "Cross-entropy with mixed and smoothed labels",
+}
+"""What the loss of a method is."""
+
+FAMILY_NAMES = {"vision_transformer": "vision transformer", "swin_transformer": "Swin transformer"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,16 +57,16 @@ def write_run_report(run: RunReport) -> Path:
         _facts(run, records),
         Section("Configuration", [Configuration(dataclasses.asdict(settings))]),
     ]
-    title = f"{settings.method.name.upper()} on {settings.data.source}"
+    title = f"{METHODS[settings.method.name]} on {settings.data.source}"
     return write_report(run.workdir / "report.html", title=title, sections=sections, summary=_summary(run))
 
 
 def _summary(run: RunReport) -> str:
     """The result in a sentence."""
     config, schedule = run.learner.objective.encoder_config, run.learner.schedule
-    text = (
-        f"A vision transformer of {config.depth} blocks, pre-trained without labels for {schedule.total_steps:,} steps."
-    )
+    trained = "trained with labels" if run.learner.settings.method.name == "supervised" else "pre-trained without labels"
+    kind = FAMILY_NAMES[family(config)]
+    text = f"A {kind} of {sum(config.depths)} blocks, {trained} for {schedule.total_steps:,} steps."
     if run.probes is None:
         return text
     whole = run.probes[run.probes["labels_per_class"].isna()]
@@ -62,11 +76,15 @@ def _summary(run: RunReport) -> str:
     return text
 
 
+def _per_stage(numbers: int | tuple[int, ...]) -> str:
+    return str(numbers) if isinstance(numbers, int) else "-".join(map(str, numbers))
+
+
 def _facts(run: RunReport, records: list[dict[str, Any]]) -> Section:
     learner, config = run.learner, run.learner.objective.encoder_config
     last = next((record for record in reversed(records) if "speed/step_time" in record), {})
     facts = {
-        "encoder": f"{config.depth} blocks, width {config.width}, {config.num_heads} heads, "
+        "encoder": f"{_per_stage(config.depths)} blocks, width {config.width}, {_per_stage(config.num_heads)} heads, "
         f"{config.grid[0]}x{config.grid[1]} patches of {config.patch_size[0]}x{config.patch_size[1]} px",
         "steps": f"{learner.schedule.total_steps:,} of {learner.settings.optimization.batch_size} images",
         "work per image": f"{learner.objective.flops_per_image() / 1e9:.4g} GFLOP a training step, "
@@ -86,7 +104,7 @@ def _facts(run: RunReport, records: list[dict[str, Any]]) -> Section:
 def _training(run: RunReport, records: list[dict[str, Any]]) -> Section:
     figure = training_curves(records, losses=("train/loss",), learning_rate="train/learning_rate")
     save_figure(figure, run.figures, "training")
-    parts = [Figure(figure, "Reconstruction loss on the removed patches, and the learning rate, over steps.")]
+    parts = [Figure(figure, f"{LOSSES[run.learner.settings.method.name]}, and the learning rate, over steps.")]
     return Section("Training", parts)
 
 
@@ -94,11 +112,9 @@ def _panels(run: RunReport) -> list[Section]:
     panels = sorted(run.figures.glob("panels_*.png"))
     if not panels:
         return []
-    caption = (
-        "Images, their visible patches, the reconstruction, and the reconstruction with visible patches pasted in."
-    )
+    caption = f"Columns: {', '.join(run.learner.objective.panel_titles)}."
     chosen = panels if len(panels) == 1 else [panels[0], panels[-1]]
-    return [Section("Reconstructions", [Figure(path, caption) for path in chosen])]
+    return [Section("Pictures", [Figure(path, caption) for path in chosen])]
 
 
 def _probes(run: RunReport) -> list[Section]:
@@ -118,10 +134,12 @@ def _attention(run: RunReport) -> list[Section]:
     if run.attention is None:
         return []
     config = run.learner.objective.encoder_config
-    uniform = {
-        "attention_distance": uniform_attention_distance(config.grid, config.patch_size),
-        "attention_entropy": uniform_attention_entropy(config.grid),
-    }
+    uniform: dict[str, float | None] = {"attention_distance": None, "attention_entropy": None}
+    if len(config.depths) == 1:  # with stages, every one has its own
+        uniform = {
+            "attention_distance": uniform_attention_distance(config.grid, config.patch_size),
+            "attention_entropy": uniform_attention_entropy(config.grid),
+        }
     parts: list[Any] = []
     for statistic, value in uniform.items():
         figure = attention_dots(run.attention, statistic, uniform=value)

@@ -8,6 +8,7 @@ nothing beneath the experiments ever sees the ConfigDict. The groups tell what a
 import dataclasses
 import difflib
 import json
+import operator
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -18,20 +19,62 @@ from mim_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
+class LutMethod:
+    """What LUT adds to MAE: the contextualisation loss, its teacher and its heads."""
+
+    reconstruction_weight: float = 1.0
+    contextualization_weight: float = 0.25
+    momentum: float = 0.996
+    projector_depth: int = 2
+    predictor_depth: int = 2
+    head_width: int = 4096
+    head_norm: str = "batch"
+    head_activation: str = "relu"
+    one_directional: bool = False
+    independent_masks: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class SupervisedMethod:
+    """Training with labels: how the encoder is read, and what is done to a batch."""
+
+    num_classes: int = 0
+    readout: str = "mean"
+    label_smoothing: float = 0.1
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    erasing: float = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
 class Method:
-    """The objective."""
+    """The objective: "mae", "simmim", "lut" or "supervised".
+
+    `masking` is "uniform", "coarse", "blockwise" or "grid"; `mask_patch` is the side in pixels of SimMIM's mask cells.
+    `norm_pix_loss` normalises the target of MAE and LUT patch by patch, a `target_window` above 0 that of SimMIM by the
+    surroundings of every pixel. The decoder is that of MAE and LUT.
+    """
 
     name: str = "mae"
     mask_ratio: float = 0.75
+    masking: str = "uniform"
+    mask_patch: int = 32
     norm_pix_loss: bool = False
+    target_window: int = 0
     decoder_width: int = 512
     decoder_depth: int = 8
     decoder_heads: int = 16
+    lut: LutMethod = LutMethod()
+    supervised: SupervisedMethod = SupervisedMethod()
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """The encoder: a preset and what differs from it (an empty tuple or 0 keeps the preset's value)."""
+    """The encoder: a preset and what differs from it (an empty tuple, 0 or -1 keeps the preset's value).
+
+    `depth` and `num_heads` belong to a Vision Transformer, `depths`, `stage_heads` and `window` to a Swin. Any other
+    field of the encoder's configuration can stand in `options`.
+    """
 
     name: str = "vit_base_patch16"
     image_size: tuple[int, ...] = (224, 224)
@@ -40,6 +83,11 @@ class Model:
     width: int = 0
     depth: int = 0
     num_heads: int = 0
+    depths: tuple[int, ...] = ()
+    stage_heads: tuple[int, ...] = ()
+    window: int = 0
+    drop_path_rate: float = -1.0
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +95,8 @@ class Data:
     """Images: where they are and what is done to them.
 
     `source` is "digits", a folder, a list file, or "tfds:name". `train_examples` states the size of the training set
-    where it is known before the data is at hand; it is checked against the source. A `crop_fraction` of 0 is MAE's rule
+    where it is known before the data is at hand; it is checked against the source. `crop_scale`, `interpolation` and
+    `rand_augment` (the magnitude, 0 for none) are of the transforms that have them. A `crop_fraction` of 0 is MAE's rule
     for test images (224 pixels from 256; larger ones whole).
     """
 
@@ -58,6 +107,8 @@ class Data:
     train_examples: int = 0
     transform: str = "mae_pretrain"
     crop_scale: tuple[float, ...] = (0.2, 1.0)
+    interpolation: str = "bicubic"
+    rand_augment: float = 9.0
     flip_probability: float = 0.5
     evaluation_transform: str = "evaluation"
     crop_fraction: float = 0.0
@@ -68,17 +119,33 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Optimization:
-    """AdamW, its schedule and its length. The peak learning rate is `base_learning_rate * batch_size / 256`."""
+    """AdamW, its schedule and its length.
+
+    By the `learning_rate_rule` "linear" the peak learning rate is `base_learning_rate * batch_size / reference_batch`,
+    by "square_root" (LUT) it is `base_learning_rate * sqrt(batch_size) / 4`. The `schedule` is "half_cosine" (MAE,
+    LUT), or SimMIM's "cosine" (counted from the first step, also through the warm-up), "multistep", "step" or "linear";
+    SimMIM's scale the first rate of the warm-up and the final one like the peak, and their first two updates have the
+    same rate. `milestones` and `decay_epochs` are in epochs. A `layer_decay` below 1 multiplies the learning rate of
+    every layer by one more factor, from the last to the first.
+    """
 
     seed: int = 0
     batch_size: int = 4096
     epochs: float = 800.0
     warmup_epochs: float = 40.0
     base_learning_rate: float = 1.5e-4
+    learning_rate_rule: str = "linear"
+    reference_batch: int = 256
+    schedule: str = "half_cosine"
+    warmup_learning_rate: float = 0.0
     final_learning_rate: float = 0.0
+    milestones: tuple[float, ...] = ()
+    decay_epochs: float = 30.0
+    decay_factor: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = 0.05
+    layer_decay: float = 1.0
     clip_norm: float = 0.0
     ema_decay: float = 0.0
 
@@ -185,6 +252,10 @@ def _build(kind: type, values: Any, where: str) -> Any:
 
 
 def _cast(value: Any, wanted: Any, where: str) -> Any:
+    if typing.get_origin(wanted) is dict:
+        if not isinstance(value, (Mapping, ml_collections.ConfigDict)):
+            raise InputError(f"{where} must be a group of keys, not {value!r}")
+        return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
     if typing.get_origin(wanted) is tuple:
         if not isinstance(value, (tuple, list)):
             raise InputError(f"{where} must be a tuple, not {value!r}")
@@ -201,7 +272,8 @@ POSITIVE = (
     "optimization.batch_size", "optimization.epochs", "model.channels", "efficiency.accumulation",
     "efficiency.mesh_fsdp", "efficiency.mesh_tensor", "run.log_every",
     "evaluation.draws", "evaluation.batch_size", "run.keep_last", "method.decoder_width",
-    "method.decoder_depth", "method.decoder_heads",
+    "method.decoder_depth", "method.decoder_heads", "method.mask_patch", "optimization.reference_batch",
+    "optimization.decay_epochs", "optimization.layer_decay", "method.lut.head_width",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "optimization.seed", "optimization.warmup_epochs", "optimization.base_learning_rate",
@@ -209,11 +281,23 @@ NOT_NEGATIVE = (
     "run.keep_every", "run.panel_every", "run.panel_images", "run.profile_start", "run.profile_steps",
     "evaluation.knn_every", "evaluation.train_images", "evaluation.attention_images", "model.width", "model.depth",
     "model.num_heads",
-    "data.train_examples", "data.crop_fraction", "efficiency.loader_threads",
+    "data.train_examples", "data.crop_fraction", "efficiency.loader_threads", "data.rand_augment", "model.window",
+    "method.target_window", "optimization.warmup_learning_rate", "method.supervised.num_classes",
+    "method.supervised.mixup", "method.supervised.cutmix", "method.lut.reconstruction_weight",
+    "method.lut.contextualization_weight", "method.lut.projector_depth", "method.lut.predictor_depth",
 )  # fmt: skip
-BELOW_ONE = ("method.mask_ratio", "optimization.ema_decay", "optimization.beta1", "optimization.beta2")
+BELOW_ONE = (
+    "method.mask_ratio", "optimization.ema_decay", "optimization.beta1", "optimization.beta2", "method.lut.momentum",
+    "method.supervised.label_smoothing", "method.supervised.erasing",
+)  # fmt: skip
 CHOICES = {
-    "method.name": ("mae",),
+    "method.name": ("mae", "simmim", "lut", "supervised"),
+    "method.masking": ("uniform", "coarse", "blockwise", "grid"),
+    "method.lut.head_norm": ("batch", "layer", "none"),
+    "method.lut.head_activation": ("relu", "gelu"),
+    "optimization.learning_rate_rule": ("linear", "square_root"),
+    "optimization.schedule": ("half_cosine", "cosine", "multistep", "step", "linear"),
+    "data.interpolation": ("bicubic", "bilinear"),
     "efficiency.dtype": ("float32", "bfloat16"),
     "efficiency.remat": ("none", "full", "dots", "dots_no_batch"),
     "data.on_corrupt": ("skip", "stop"),
@@ -222,8 +306,7 @@ CHOICES = {
 
 def _check(settings: Settings) -> None:
     def value(key: str) -> Any:
-        group, name = key.split(".")
-        return getattr(getattr(settings, group), name)
+        return operator.attrgetter(key)(settings)
 
     def refuse(key: str, rule: str) -> None:
         raise InputError(f"config.{key} is {value(key)!r}; it must be {rule}")
@@ -259,8 +342,16 @@ def differing_keys(saved: Mapping[str, Any], settings: Settings) -> list[str]:
     current = json.loads(to_json(settings))
     differences = []
     for group in NUMBERS:
-        old, new = saved.get(group, {}), current[group]
+        old, new = _flat(saved.get(group, {}), group), _flat(current[group], group)
         for key in sorted(old.keys() | new.keys()):
             if old.get(key) != new.get(key):
-                differences.append(f"{group}.{key} ({old.get(key)!r} there, {new.get(key)!r} here)")
+                differences.append(f"{key} ({old.get(key)!r} there, {new.get(key)!r} here)")
     return differences
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Nested values by their dotted keys."""
+    flat = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}.{key}") if isinstance(value, Mapping) else {f"{prefix}.{key}": value}
+    return flat

@@ -72,12 +72,15 @@ class Encoder(Protocol):
         ...
 
 
+@runtime_checkable
 class EncoderConfig(Protocol):
     """What the objectives and the experiments know of an encoder's configuration, a frozen dataclass."""
 
     image_size: Pair
     patch_size: Pair
     channels: int
+    mask_token: bool
+    norm_epsilon: float
 
     @property
     def grid(self) -> Pair:
@@ -103,3 +106,12 @@ class EncoderConfig(Protocol):
     def prefix(self) -> int:
         """Number of prefix tokens."""
         ...
+
+
+def check_input(config: EncoderConfig, images: Any, mask: Any) -> None:
+    """Raises ValueError if images have another size than the encoder is made for, or are masked without a mask token."""
+    (height, width), (rows, columns) = images.shape[1:3], config.image_size
+    if (height, width) != (rows, columns):
+        raise ValueError(f"images are {height}x{width}, but the encoder is made for {rows}x{columns}; set image_size")
+    if mask is not None and not config.mask_token:
+        raise ValueError("a mask needs a token to stand in for masked patches; set mask_token")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mim_jax.models.blocks import Computation, drop_paths
-from mim_jax.models.encoder import EncoderOutput, Tokens
+from mim_jax.models.encoder import EncoderOutput, Tokens, check_input
 from mim_jax.models.initialization import token_initializer
 from mim_jax.models.layers import LayerNorm
 from mim_jax.models.swin_blocks import Stage
@@ -58,6 +58,7 @@ class SwinTransformer(nn.Module):
     ) -> EncoderOutput:
         """Encodes normalised images; a tap at the end of a stage is taken before the merging."""
         config, depths = self.config, self.config.depths
+        check_input(config, images, mask)
         if keep is not None:
             raise ValueError("windows need all patches, so a Swin Transformer cannot leave out any; mask them instead")
         x = self._embed(images, mask)
@@ -79,7 +80,6 @@ class SwinTransformer(nn.Module):
     def _embed(self, images: Any, mask: Any) -> Float[Array, "b n d"]:
         """Embedded patches, normalised, masked, with their positions."""
         config, dtype = self.config, jnp.dtype(self.computation.dtype)
-        self._check(images, mask)
         arguments = config.patch_size, config.width, config.embedding_init, dtype
         tokens = PatchEmbedding(*arguments, name="patch_embed")(patchify(images, config.patch_size))
         tokens = LayerNorm(config.norm_epsilon, dtype, name="patch_norm")(tokens)
@@ -90,13 +90,3 @@ class SwinTransformer(nn.Module):
             arguments = config.grid, config.width, 0, "learned", config.kernel_init
             tokens = (tokens + PositionTable(*arguments, name="pos_embed")()).astype(dtype)
         return tokens
-
-    def _check(self, images: Any, mask: Any) -> None:
-        config, (height, width) = self.config, images.shape[1:3]
-        if (height, width) != tuple(config.image_size):
-            rows, columns = config.image_size
-            raise ValueError(
-                f"images are {height}x{width}, but the windows are laid out for {rows}x{columns}; change image_size"
-            )
-        if mask is not None and not config.mask_token:
-            raise ValueError("a mask needs a token to stand in for masked patches; set mask_token")

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from mim_jax.models.attention import QKV_BIASES, AttentionConfig, RelativePositionBias
 from mim_jax.models.blocks import BlockConfig, Blocks, Computation
-from mim_jax.models.encoder import EncoderOutput, Pair, Tokens
+from mim_jax.models.encoder import EncoderOutput, Pair, Tokens, check_input
 from mim_jax.models.initialization import bias_initializer, kernel_initializer, token_initializer
 from mim_jax.models.layers import LayerNorm
 from mim_jax.ops.attention import Observer
@@ -211,6 +211,7 @@ class VisionTransformer(nn.Module):
     ) -> EncoderOutput:
         """Encodes normalised images; with `keep`, only the named patches ever become tokens."""
         config = self.config
+        check_input(config, images, mask)
         if keep is not None and config.relative_position_bias != "none":
             raise ValueError("an encoder with a relative position bias cannot leave out patches; mask them instead")
         tokens, observations, tapped = Blocks(

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from mim_jax.models.attention import AttentionConfig
 from mim_jax.models.blocks import BlockConfig, Blocks, Computation
-from mim_jax.models.build import initial_parameters
+from mim_jax.models.build import AnyEncoderConfig, initial_parameters
 from mim_jax.models.flops import (
     Stage,
     encoder_flops,
@@ -99,7 +99,7 @@ class MaskedAutoencoder(Memoryless):
         computation: how it is computed.
     """
 
-    encoder_config: VisionTransformerConfig
+    encoder_config: AnyEncoderConfig
     decoder_config: DecoderConfig = DecoderConfig()
     mask_ratio: float = 0.75
     normalise_target: bool = False

@@ -22,6 +22,8 @@ PARAMETER_RULES: Rules = (
     (r"fc1/kernel$", ("fsdp", "tensor")),
     (r"fc1/bias$", ("tensor",)),
     (r"fc2/kernel$", ("tensor", "fsdp")),
+    (r"(projector|predictor)/layer0/kernel$", ("fsdp", "tensor")),
+    (r"(projector|predictor)/layer\d+/kernel$", ("tensor", "fsdp")),
     (r"patch_embed/kernel$", (None, None, None, "fsdp")),
     (r"(embed|pred|head)/kernel$", ("fsdp", None)),
     (r"", ()),

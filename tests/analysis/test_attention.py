@@ -8,8 +8,10 @@ import scipy.stats
 
 from mim_jax.analysis.attention import COLUMNS, attention_observer, collect_attention_statistics
 from mim_jax.errors import InputError
+from mim_jax.models.build import initial_parameters, make_encoder
+from mim_jax.models.swin import SwinConfig
 from mim_jax.models.vit import VisionTransformer, VisionTransformerConfig
-from mim_jax.ops.attention import Observation
+from mim_jax.ops.attention import Observation, Windows
 from mim_jax.ops.attention_statistics import AttentionStatistics, uniform_attention_distance, uniform_attention_entropy
 
 CONFIG = VisionTransformerConfig((8, 4), (2, 2), 1, width=16, depth=3, num_heads=2)
@@ -109,11 +111,33 @@ def test_no_images_are_refused(apply_fn, batches):
         collect_attention_statistics(apply_fn, batches, encoder="tiny", **LAYOUT)
 
 
-def test_attention_within_windows_is_refused():
-    query, tokens = jnp.zeros((1, 1, 9, 4)), jnp.zeros((1, 9, 8))
-    observation = Observation(query, query, query, 0.5, None, tokens, tokens, windows=(3, 3))
-    with pytest.raises(InputError, match="within windows"):
-        attention_observer(**LAYOUT)(observation)
+@pytest.mark.parametrize("bias", [None, (2, 9, 9), (4, 1, 9, 9)])
+def test_uniform_attention_within_windows_has_the_distance_and_entropy_of_a_window(bias):
+    query, tokens = jnp.zeros((1, 4, 2, 9, 4)), jnp.zeros((1, 36, 8))
+    windows = Windows(grid=(2, 2), size=(3, 3), shift=(0, 0), stride=(8, 8))
+    bias = None if bias is None else jnp.zeros(bias)
+    statistics = attention_observer(**LAYOUT)(Observation(query, query, query, 0.5, bias, tokens, tokens, windows))
+    np.testing.assert_allclose(statistics.attention_distance, uniform_attention_distance((3, 3), 8), rtol=1e-5)
+    np.testing.assert_allclose(statistics.attention_entropy, np.full((1, 2), np.log(9)), rtol=1e-5)
+
+
+def test_layers_are_counted_through_the_stages_of_a_swin():
+    config = SwinConfig(image_size=(16, 16), patch_size=(2, 2), width=8, depths=(2, 1), num_heads=(2, 4), window=4)
+    parameters = initial_parameters(config, jax.random.key(0))
+
+    def apply_fn(images, observer):
+        return make_encoder(config).apply({"params": parameters}, images, observer=observer).observations
+
+    images = jax.random.normal(jax.random.key(1), (3, 16, 16, 3))
+    table = collect_attention_statistics(
+        apply_fn, whole(images), encoder="swin", grid=config.grid, prefix=0, patch_size=config.patch_size
+    )
+    heads = table.groupby("layer")["head"].max()
+    assert heads.to_dict() == {1: 2, 2: 2, 3: 4}
+    distances = table[table["statistic"] == "attention_distance"].set_index("layer")["value"]
+    shifted = distances[2].mean()
+    assert shifted < distances[1].mean()  # masked pairs are not seen, so attention stays nearer
+    np.testing.assert_allclose(distances[[1]].mean(), uniform_attention_distance((4, 4), 2), rtol=0.1)
 
 
 def test_encoder_is_compiled_once_for_equal_batches():

@@ -8,6 +8,7 @@ import pytest
 
 from mim_jax.errors import InputError
 from mim_jax.experiments import pretrain
+from mim_jax.experiments.objectives import make_objective
 from mim_jax.training.checkpoints import restore_parameters
 from tests.experiments.runs import command, finish, losses, signal_after_step, start, tiny_settings
 
@@ -20,7 +21,7 @@ def uninterrupted(tmp_path_factory):
 
 
 def final_parameters(workdir, settings=None):
-    objective = pretrain.plan.make_objective(settings or tiny_settings())
+    objective = make_objective(settings or tiny_settings())
     return restore_parameters(
         workdir / "checkpoints", jax.eval_shape(objective.init, jax.random.key(0)), key="parameters"
     )

@@ -1,0 +1,17 @@
+"""LUT on CIFAR-10 with a small Vision Transformer.
+
+    python main.py --config=configs/cifar10/lut.py --config.data.source=/data/cifar10
+"""
+
+from configs.cifar10.small import small_decoder, small_run, small_vit
+
+
+def get_config():
+    config = small_run("lut")
+    config.model.name = "vit_tiny_patch16"
+    small_vit(config)
+    small_decoder(config)
+    config.method.lut.head_width = 512
+    config.data.transform = "lut_two_views"
+    config.optimization.epochs = 4.0
+    return config

@@ -1,0 +1,17 @@
+"""SimMIM on CIFAR-10 with a small Swin Transformer V2 and a locally normalised target.
+
+    python main.py --config=configs/cifar10/simmim_swinv2.py --config.data.source=/data/cifar10
+"""
+
+from configs.cifar10.small import small_masks, small_run, small_swin
+
+
+def get_config():
+    config = small_run("simmim")
+    config.model.name = "swinv2_tiny"
+    small_swin(config)
+    small_masks(config)
+    config.model.options = {"pretrained_windows": (4, 4)}
+    config.method.target_window = 7
+    config.optimization.epochs = 4.0
+    return config

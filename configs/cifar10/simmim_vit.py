@@ -1,0 +1,15 @@
+"""SimMIM on CIFAR-10 with a small Vision Transformer.
+
+    python main.py --config=configs/cifar10/simmim_vit.py --config.data.source=/data/cifar10
+"""
+
+from configs.cifar10.small import small_masks, small_run, small_vit
+
+
+def get_config():
+    config = small_run("simmim")
+    config.model.name = "simmim_vit_tiny_patch16"
+    small_vit(config)
+    small_masks(config)
+    config.optimization.epochs = 6.0
+    return config

@@ -1,0 +1,139 @@
+"""Projector and predictor: small networks on one vector per image."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mim_jax.models.layers import Dense, Dtype, LayerNorm
+
+STATISTICS = "statistics"
+"""Name of the Flax collection of running statistics."""
+
+BATCH_NORM_EPSILON = 1e-5
+BATCH_NORM_MOMENTUM = 0.1
+LAYER_NORM_EPSILON = 1e-6
+
+NORMS = ("batch", "layer", "none")
+ACTIVATIONS = {"relu": nn.relu, "gelu": functools.partial(nn.gelu, approximate=False)}
+
+Statistics = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadConfig:
+    """What defines a head. The defaults are LUT's.
+
+    Attributes:
+        depth: number of linear maps; 0 for none at all.
+        hidden: width between them.
+        norm: "batch", "layer" or "none", behind every map but the last.
+        activation: "relu" or "gelu", behind the norm.
+    """
+
+    depth: int = 2
+    hidden: int = 4096
+    norm: str = "batch"
+    activation: str = "relu"
+
+    def __post_init__(self) -> None:
+        if self.depth < 0 or self.hidden < 1:
+            raise ValueError(
+                f"a head needs a depth of 0 or more and a hidden width of 1 or more, not {self.depth} and {self.hidden}"
+            )
+        for name, choices in (("norm", NORMS), ("activation", tuple(ACTIVATIONS))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} of a head must be one of {', '.join(choices)}, not '{getattr(self, name)}'")
+
+    def outputs(self, width: int) -> tuple[int, ...]:
+        """Width behind every linear map of a head on vectors of `width`."""
+        return (self.hidden,) * (self.depth - 1) + (width,) * min(self.depth, 1)
+
+    def flops(self, width: int) -> int:
+        """FLOPs of a forward pass on one vector, in matrix products."""
+        outputs = self.outputs(width)
+        return sum(2 * inputs * output for inputs, output in zip((width, *outputs), outputs))
+
+    def initial_statistics(self) -> Statistics:
+        """Running statistics of the batch norms before the first update, a new copy every time."""
+        if self.norm != "batch":
+            return {}
+        return {
+            f"norm{layer}": {"mean": jnp.zeros(self.hidden), "variance": jnp.ones(self.hidden)}
+            for layer in range(self.depth - 1)
+        }
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe and Szegedy 2015) in float32, over the whole batch on however many devices it lies.
+
+    The running statistics move towards those of the batch by a tenth; of the variance they take the unbiased one.
+    """
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b d"], training: bool) -> Float[Array, "b d"]:
+        """Normalises by the statistics of the batch and updates the running ones, or only by the running ones.
+
+        Raises ValueError for a batch of one image in training.
+        """
+        x, width = x.astype(jnp.float32), x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, width)
+        bias = self.param("bias", nn.initializers.zeros, width)
+        running_mean = self.variable(STATISTICS, "mean", jnp.zeros, width)
+        running_variance = self.variable(STATISTICS, "variance", jnp.ones, width)
+        mean, variance = running_mean.value, running_variance.value
+        if training:
+            mean, variance, unbiased = _moments(x)
+            running_mean.value += BATCH_NORM_MOMENTUM * (mean - running_mean.value)
+            running_variance.value += BATCH_NORM_MOMENTUM * (unbiased - running_variance.value)
+        return (x - mean) * jax.lax.rsqrt(variance + BATCH_NORM_EPSILON) * scale + bias
+
+
+def _moments(x: Float[Array, "b d"]) -> tuple[Float[Array, "d"], Float[Array, "d"], Float[Array, "d"]]:
+    """Mean, variance and unbiased variance over the batch."""
+    batch = x.shape[0]
+    if batch < 2:
+        raise ValueError("batch norm needs two images in a (micro-)batch; enlarge it or give the head another norm")
+    mean = x.mean(axis=0)
+    variance = jnp.square(x - mean).mean(axis=0)
+    return mean, variance, variance * batch / (batch - 1)
+
+
+class ProjectionHead(nn.Module):
+    """Linear maps without bias; behind each but the last a norm and an activation."""
+
+    config: HeadConfig
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b d"], training: bool = False) -> Float[Array, "b d"]:
+        """Maps one vector per image to one of the same width; `training` is for batch norm."""
+        outputs = self.config.outputs(x.shape[-1])
+        for layer, width in enumerate(outputs):
+            x = Dense((width,), use_bias=False, dtype=self.dtype, name=f"layer{layer}")(x)
+            if layer < len(outputs) - 1:
+                x = ACTIVATIONS[self.config.activation](self._normalise(x, f"norm{layer}", training))
+        return x.astype(jnp.float32)
+
+    def _normalise(self, x: Float[Array, "b d"], name: str, training: bool) -> Float[Array, "b d"]:
+        if self.config.norm == "batch":
+            return BatchNorm(name=name)(x, training)
+        return LayerNorm(LAYER_NORM_EPSILON, name=name)(x) if self.config.norm == "layer" else x
+
+
+def initial_head(head: ProjectionHead, width: int, key: Any) -> dict[str, Any]:
+    """Fresh parameters of a head on vectors of `width`."""
+    return head.init(key, jnp.zeros((1, width))).get("params", {})
+
+
+def train_head(
+    head: ProjectionHead, parameters: dict[str, Any], statistics: Statistics, x: Float[Array, "b d"]
+) -> tuple[Float[Array, "b d"], Statistics]:
+    """A head's output in training, and its running statistics after it."""
+    variables = {"params": parameters, STATISTICS: statistics}
+    output, changed = head.apply(variables, x, training=True, mutable=[STATISTICS])
+    return output, changed.get(STATISTICS, {})
