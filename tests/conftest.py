@@ -8,3 +8,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Many tests run the same small programs: each is compiled once.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+# Most of the time goes into compiling programs that run for milliseconds: half of it is the optimisation of their code.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")

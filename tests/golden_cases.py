@@ -31,7 +31,7 @@ def channels_last(images: np.ndarray) -> np.ndarray:
 
 
 def checkpoint(name: str, key: str = "model") -> dict[str, np.ndarray]:
-    """The tensors under `key` of a case's torch file (the whole content if it has no such key), by their names there."""
+    """The tensors under `key` of a case's torch file (all of it if there is no such key), by their names there."""
     with zipfile.ZipFile(FOLDER / name / "checkpoint.pth") as archive:
         folder = archive.namelist()[0].split("/")[0]
 
@@ -66,8 +66,21 @@ _NAMES = [
     (r"patch_embed\.proj\.(weight|bias)", r"encoder/patch_embed/\1"),
     (r"norm\.(weight|bias)", r"encoder/norm/\1"),
     (r"blocks\.(\d+)\.(.*)", r"encoder/blocks/\1/\2"),
-    (r"((?:fc_norm|head)\..*)", r"\1"),
+    (r"((?:fc_norm|head|projector|predictor)\..*)", r"\1"),
 ]
+
+# LUT's heads of two layers with batch norm, by their place in a torch Sequential; a classifier's head has other places.
+_LUT_HEADS = {"head": "projector", "predictor": "predictor"}
+_LUT_LAYERS = {"0": "layer0", "1": "norm0", "3": "layer1"}
+
+
+def lut_name(name: str) -> str:
+    """A name of LUT's original code with its heads renamed as `our_path` knows them."""
+    head, _, rest = name.partition(".")
+    if head not in _LUT_HEADS:
+        return name
+    layer, _, leaf = rest.partition(".")
+    return f"{_LUT_HEADS[head]}.{_LUT_LAYERS[layer]}.{leaf}"
 
 
 def our_path(name: str) -> tuple[str, ...]:

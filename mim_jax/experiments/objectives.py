@@ -31,9 +31,7 @@ def make_encoder_config(settings: Settings) -> AnyEncoderConfig:
         changes["drop_path_rate"] = model.drop_path_rate
     if settings.method.name == "simmim":
         changes["mask_token"] = True
-    return encoder_config(
-        model.name, image_size=model.image_size, channels=model.channels, **(changes | model.options)
-    )
+    return encoder_config(model.name, image_size=model.image_size, channels=model.channels, **(changes | model.options))
 
 
 def make_objective(settings: Settings) -> Objective:

@@ -95,5 +95,3 @@ def make_batches(settings: Settings, source: Source, process_index: int, process
         on_corrupt=settings.data.on_corrupt,
         num_threads=settings.efficiency.loader_threads or None,
     )
-
-

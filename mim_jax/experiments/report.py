@@ -64,7 +64,8 @@ def write_run_report(run: RunReport) -> Path:
 def _summary(run: RunReport) -> str:
     """The result in a sentence."""
     config, schedule = run.learner.objective.encoder_config, run.learner.schedule
-    trained = "trained with labels" if run.learner.settings.method.name == "supervised" else "pre-trained without labels"
+    labels = run.learner.settings.method.name == "supervised"
+    trained = "trained with labels" if labels else "pre-trained without labels"
     kind = FAMILY_NAMES[family(config)]
     text = f"A {kind} of {sum(config.depths)} blocks, {trained} for {schedule.total_steps:,} steps."
     if run.probes is None:

@@ -96,8 +96,8 @@ class Data:
 
     `source` is "digits", a folder, a list file, or "tfds:name". `train_examples` states the size of the training set
     where it is known before the data is at hand; it is checked against the source. `crop_scale`, `interpolation` and
-    `rand_augment` (the magnitude, 0 for none) are of the transforms that have them. A `crop_fraction` of 0 is MAE's rule
-    for test images (224 pixels from 256; larger ones whole).
+    `rand_augment` (the magnitude, 0 for none) are of the transforms that have them. A `crop_fraction` of 0 is MAE's
+    rule for test images (224 pixels from 256; larger ones whole).
     """
 
     source: str = "digits"

@@ -92,9 +92,7 @@ class Attention(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "*b n d"], bias: Any = None
-    ) -> tuple[Float[Array, "*b n d"], dict[str, Any]]:
+    def __call__(self, x: Float[Array, "*b n d"], bias: Any = None) -> tuple[Float[Array, "*b n d"], dict[str, Any]]:
         """Returns the output and the arguments that an `Observation` needs of it.
 
         `bias` is added to the logits beside the layer's own.

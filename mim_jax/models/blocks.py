@@ -176,4 +176,3 @@ def stack_paths(paths: list[tuple[Any, float]]) -> tuple[Any, Float[Array, "l"]]
 def stack_observations(observed: list[Any]) -> Any:
     """What an observer returned in every layer, along a new first axis."""
     return None if observed[0] is None else jax.tree.map(lambda *leaves: jnp.stack(leaves), *observed)
-

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from mim_jax.models.blocks import Computation
 from mim_jax.models.stacking import unstack_blocks
-from mim_jax.models.swin import SwinConfig, SwinTransformer, drop_last_blocks as drop_swin_blocks
+from mim_jax.models.swin import SwinConfig, SwinTransformer
+from mim_jax.models.swin import drop_last_blocks as drop_swin_blocks
 from mim_jax.models.vit import VisionTransformer, VisionTransformerConfig
 
 Parameters = dict[str, Any]

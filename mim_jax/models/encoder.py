@@ -109,7 +109,7 @@ class EncoderConfig(Protocol):
 
 
 def check_input(config: EncoderConfig, images: Any, mask: Any) -> None:
-    """Raises ValueError if images have another size than the encoder is made for, or are masked without a mask token."""
+    """Raises ValueError if images have another size than the encoder, or are masked and it has no mask token."""
     (height, width), (rows, columns) = images.shape[1:3], config.image_size
     if (height, width) != (rows, columns):
         raise ValueError(f"images are {height}x{width}, but the encoder is made for {rows}x{columns}; set image_size")

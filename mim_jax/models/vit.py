@@ -229,9 +229,7 @@ class VisionTransformer(nn.Module):
         patches = patchify(images, config.patch_size)
         if keep is not None:
             patches, positions = take_tokens(patches, keep), positions[keep]
-        embedding = PatchEmbedding(
-            config.patch_size, config.width, config.embedding_init, dtype, name="patch_embed"
-        )
+        embedding = PatchEmbedding(config.patch_size, config.width, config.embedding_init, dtype, name="patch_embed")
         tokens = embedding(patches)
         if config.mask_token:
             token = self.param("mask_token", token_initializer(config.kernel_init), (config.width,))

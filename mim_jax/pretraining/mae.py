@@ -164,9 +164,7 @@ class MaskedAutoencoder(Memoryless):
     def reconstruct(self, parameters: Parameters, batch: Batch, key: Any = None) -> Reconstruction:
         """Masks by the batch's noise, encodes what is visible, decodes everything."""
         mask = random_mask(batch["noise"], self.mask_ratio)
-        encoded = self.encoder.apply(
-            {"params": parameters["encoder"]}, batch["image"], keep=mask.keep, dropout_key=key
-        )
+        encoded = self.encoder.apply({"params": parameters["encoder"]}, batch["image"], keep=mask.keep, dropout_key=key)
         prediction = self.decoder.apply({"params": parameters["decoder"]}, encoded.tokens, mask.restore)
         return Reconstruction(encoded.tokens, mask, prediction)
 

@@ -26,8 +26,8 @@ class Outcome(NamedTuple):
 class Objective(Protocol):
     """What the training loop knows of a method. All functions are pure and can be jitted.
 
-    `encoder` is the module of the encoder, `encoder_config` its configuration, and `parameters["encoder"]` belong to it.
-    A batch holds normalised `image` `[b, h, w, c]` (or several views of each, `[b, v, h, w, c]`), perhaps `label` `[b]`,
+    `encoder` is the module of the encoder, `encoder_config` its configuration, `parameters["encoder"]` belong to it. A
+    batch holds normalised `image` `[b, h, w, c]` (or several views of each, `[b, v, h, w, c]`), perhaps `label` `[b]`,
     and whatever `draw` adds to it. The memory is what changes without a gradient: running statistics, a teacher.
     """
 

@@ -97,9 +97,7 @@ class SimMIM(Memoryless):
     def reconstruct(self, parameters: Parameters, batch: Batch, key: Any = None) -> Reconstruction:
         """Encodes with the masked patches replaced, and predicts the whole image."""
         config, mask = self.encoder_config, batch["mask"]
-        out = self.encoder.apply(
-            {"params": parameters["encoder"]}, batch["image"], mask=mask, dropout_key=key
-        )
+        out = self.encoder.apply({"params": parameters["encoder"]}, batch["image"], mask=mask, dropout_key=key)
         pixels = self.decoder.apply({"params": parameters["decoder"]}, out.patches).astype(jnp.float32)
         prediction = rearrange(pixels, "b (y x) c p q -> b (y p) (x q) c", y=out.grid[0])
         masked = spread_cells(mask, config.grid, config.patch_size)

@@ -1,4 +1,4 @@
-"""Learning rates and the teacher's momentum per step."""
+"""Learning rates per step."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -106,12 +106,3 @@ def linear_decay(total_steps: int, *, start: int = 0, final_fraction: float = 0.
         return base * share / decay_steps
 
     return decay
-
-
-def teacher_update_rate(progress: Any, initial_momentum: float) -> Float[Array, ""]:
-    """1 - momentum of an averaged teacher; the momentum rises from `initial_momentum` to 1 by half a cosine (LUT).
-
-    `progress` goes from 0 to 1 through training; LUT counts it in micro-steps. Update as
-    `teacher + rate * (student - teacher)`: a float32 momentum near 1 would round the rate.
-    """
-    return (1 - initial_momentum) * jnp.sin(jnp.pi / 2 * (1 - jnp.asarray(progress))) ** 2

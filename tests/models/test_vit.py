@@ -7,10 +7,10 @@ import pytest
 
 from mim_jax.errors import InputError
 from mim_jax.models.blocks import Computation
-from mim_jax.models.stacking import stack_blocks, unstack_blocks
+from mim_jax.models.classifier import Classifier
 from mim_jax.models.flops import encoder_flops
 from mim_jax.models.presets import encoder_config
-from mim_jax.models.classifier import Classifier
+from mim_jax.models.stacking import stack_blocks, unstack_blocks
 from mim_jax.models.vit import VisionTransformer, VisionTransformerConfig
 from mim_jax.pretraining.mae import mae_preset
 

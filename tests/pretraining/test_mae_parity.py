@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from mim_jax.models.blocks import Computation
-from mim_jax.models.stacking import stack_blocks
 from mim_jax.models.classifier import Classifier
+from mim_jax.models.stacking import stack_blocks
 from mim_jax.models.vit import VisionTransformer, VisionTransformerConfig
 from mim_jax.pretraining.mae import DecoderConfig, MaskedAutoencoder
 from tests import golden_cases as golden
@@ -85,7 +85,9 @@ def at_path(tree, path):
     return tree
 
 
-@pytest.mark.parametrize("name, pooling", [("mae_finetune_cls", "class_token"), ("mae_finetune_avgpool", "mean_then_norm")])
+@pytest.mark.parametrize(
+    "name, pooling", [("mae_finetune_cls", "class_token"), ("mae_finetune_avgpool", "mean_then_norm")]
+)
 def test_classifier_equals_the_original(name, pooling):
     settings, arrays = golden.case(name), golden.arrays(name)
     model = settings["model"]

@@ -132,9 +132,7 @@ def test_simmim_on_a_swin():
     shapes |= {"encoder.mask_token": (1, 1, 8)} | affine("decoder.0", 192, 16, 1, 1)
     tree = swin_golden.from_tensors(sine_tensors(shapes), [2, 4])
     tree["decoder"] = {key: leaf.reshape(*leaf.shape[:-1], 3, 8, 8) for key, leaf in tree["decoder"].items()}
-    config = SwinConfig(
-        image_size=(48, 48), width=8, depths=(2, 2), num_heads=(2, 4), window=3, mask_token=True
-    )
+    config = SwinConfig(image_size=(48, 48), width=8, depths=(2, 2), num_heads=(2, 4), window=3, mask_token=True)
     cells = (sine(3000, 2, 36) < 0.6).astype(np.float32)
     assert cells.sum(axis=1).tolist() == [25, 18]
     out, loss = reconstruct(SimMIM(config, mask_patch=8), tree, 48, cells, (6, 6), (2, 2))

@@ -14,7 +14,6 @@ from mim_jax.training.schedules import (
     multistep_decay,
     square_root_scaling,
     step_decay,
-    teacher_update_rate,
     warmup_half_cosine,
 )
 from tests import golden_cases as golden
@@ -101,15 +100,3 @@ def test_a_group_below_the_final_rate_rises():
 def test_without_a_warmup_the_base_rate_comes_first():
     for decay in (cosine_decay(10), multistep_decay([5]), step_decay(5), linear_decay(10)):
         assert float(GroupSchedule(0.3, decay)(0)) == pytest.approx(0.3)
-
-
-def test_teacher_update_rate_is_the_complement_of_the_momentum():
-    momentum = golden.arrays("lut_ema_schedule")["momentum"]
-    progress = np.arange(len(momentum)) / len(momentum)
-    rates = jax.vmap(partial(teacher_update_rate, initial_momentum=0.996))(progress)
-    np.testing.assert_allclose(rates, 1 - momentum, rtol=1e-6)
-
-
-def test_teacher_stands_still_at_the_end():
-    assert float(teacher_update_rate(1.0, 0.996)) == 0.0
-    assert float(teacher_update_rate(0.0, 0.996)) == pytest.approx(0.004)
