@@ -8,13 +8,25 @@ from typing import Any
 
 _PUBLIC = {
     "AttentionStatistics": "mim_jax.ops.attention_statistics",
+    "Classifier": "mim_jax.models.classifier",
     "InputError": "mim_jax.errors",
+    "Lut": "mim_jax.pretraining.lut",
     "MaskedAutoencoder": "mim_jax.pretraining.mae",
+    "SimMIM": "mim_jax.pretraining.simmim",
+    "Supervised": "mim_jax.pretraining.supervised",
+    "SwinTransformer": "mim_jax.models.swin",
     "VisionTransformer": "mim_jax.models.vit",
     "attention_statistics": "mim_jax.ops.attention_statistics",
+    "average_mask_distance": "mim_jax.ops.masks",
+    "drop_last_blocks": "mim_jax.models.build",
     "encoder_config": "mim_jax.models.presets",
+    "initial_parameters": "mim_jax.models.build",
+    "lut_preset": "mim_jax.pretraining.lut",
     "mae_preset": "mim_jax.pretraining.mae",
+    "make_encoder": "mim_jax.models.build",
     "open_source": "mim_jax.data.sources",
+    "simmim_preset": "mim_jax.pretraining.simmim",
+    "take_parameters": "mim_jax.models.build",
 }
 
 __all__ = list(_PUBLIC)
