@@ -6,16 +6,13 @@ nothing beneath the experiments ever sees the ConfigDict. The groups tell what a
 """
 
 import dataclasses
-import difflib
 import json
-import operator
-import typing
 from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 
-from mim_jax.errors import InputError
+from mim_jax.experiments.checks import build_settings, check_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,106 +227,9 @@ def resolve(config: ml_collections.ConfigDict | Mapping[str, Any]) -> Settings:
     Raises InputError for an unknown key, with the nearest known one, for a value of the wrong type, and for a number
     out of its range.
     """
-    settings = _build(Settings, config, "config")
-    _check(settings)
+    settings = build_settings(Settings, config, "config")
+    check_settings(settings)
     return settings
-
-
-def _build(kind: type, values: Any, where: str) -> Any:
-    if not isinstance(values, (Mapping, ml_collections.ConfigDict)):
-        raise InputError(f"{where} must be a group of keys, not {values!r}")
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    changes = {}
-    for key, value in dict(values.items()).items():
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"did you mean '{where}.{near[0]}'?" if near else f"known are {', '.join(fields)}"
-            raise InputError(f"unknown configuration key '{where}.{key}'; {hint}")
-        wanted = fields[key].type
-        nested = dataclasses.is_dataclass(wanted)
-        changes[key] = _build(wanted, value, f"{where}.{key}") if nested else _cast(value, wanted, f"{where}.{key}")
-    return kind(**changes)
-
-
-def _cast(value: Any, wanted: Any, where: str) -> Any:
-    if typing.get_origin(wanted) is dict:
-        if not isinstance(value, (Mapping, ml_collections.ConfigDict)):
-            raise InputError(f"{where} must be a group of keys, not {value!r}")
-        return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
-    if typing.get_origin(wanted) is tuple:
-        if not isinstance(value, (tuple, list)):
-            raise InputError(f"{where} must be a tuple, not {value!r}")
-        element = typing.get_args(wanted)[0]
-        return tuple(_cast(item, element, f"{where}[{i}]") for i, item in enumerate(value))
-    if wanted is float and type(value) is int:
-        return float(value)
-    if type(value) is not wanted:
-        raise InputError(f"{where} must be of type {wanted.__name__}, not {value!r}")
-    return value
-
-
-POSITIVE = (
-    "optimization.batch_size", "optimization.epochs", "model.channels", "efficiency.accumulation",
-    "efficiency.mesh_fsdp", "efficiency.mesh_tensor", "run.log_every",
-    "evaluation.draws", "evaluation.batch_size", "run.keep_last", "method.decoder_width",
-    "method.decoder_depth", "method.decoder_heads", "method.mask_patch", "optimization.reference_batch",
-    "optimization.decay_epochs", "optimization.layer_decay", "method.lut.head_width",
-)  # fmt: skip
-NOT_NEGATIVE = (
-    "optimization.seed", "optimization.warmup_epochs", "optimization.base_learning_rate",
-    "optimization.final_learning_rate", "optimization.weight_decay", "optimization.clip_norm", "run.checkpoint_every",
-    "run.keep_every", "run.panel_every", "run.panel_images", "run.profile_start", "run.profile_steps",
-    "evaluation.knn_every", "evaluation.train_images", "evaluation.attention_images", "model.width", "model.depth",
-    "model.num_heads",
-    "data.train_examples", "data.crop_fraction", "efficiency.loader_threads", "data.rand_augment", "model.window",
-    "method.target_window", "optimization.warmup_learning_rate", "method.supervised.num_classes",
-    "method.supervised.mixup", "method.supervised.cutmix", "method.lut.reconstruction_weight",
-    "method.lut.contextualization_weight", "method.lut.projector_depth", "method.lut.predictor_depth",
-)  # fmt: skip
-BELOW_ONE = (
-    "method.mask_ratio", "optimization.ema_decay", "optimization.beta1", "optimization.beta2", "method.lut.momentum",
-    "method.supervised.label_smoothing", "method.supervised.erasing",
-)  # fmt: skip
-CHOICES = {
-    "method.name": ("mae", "simmim", "lut", "supervised"),
-    "method.masking": ("uniform", "coarse", "blockwise", "grid"),
-    "method.lut.head_norm": ("batch", "layer", "none"),
-    "method.lut.head_activation": ("relu", "gelu"),
-    "optimization.learning_rate_rule": ("linear", "square_root"),
-    "optimization.schedule": ("half_cosine", "cosine", "multistep", "step", "linear"),
-    "data.interpolation": ("bicubic", "bilinear"),
-    "efficiency.dtype": ("float32", "bfloat16"),
-    "efficiency.remat": ("none", "full", "dots", "dots_no_batch"),
-    "data.on_corrupt": ("skip", "stop"),
-}
-
-
-def _check(settings: Settings) -> None:
-    def value(key: str) -> Any:
-        return operator.attrgetter(key)(settings)
-
-    def refuse(key: str, rule: str) -> None:
-        raise InputError(f"config.{key} is {value(key)!r}; it must be {rule}")
-
-    for key in POSITIVE:
-        if not value(key) > 0:
-            refuse(key, "greater than 0")
-    for key in NOT_NEGATIVE:
-        if not value(key) >= 0:
-            refuse(key, "at least 0")
-    for key in BELOW_ONE:
-        if not 0 <= value(key) < 1:
-            refuse(key, "at least 0 and less than 1")
-    for key, choices in CHOICES.items():
-        if value(key) not in choices:
-            refuse(key, f"one of {', '.join(choices)}")
-    if len(settings.model.image_size) != 2:
-        refuse("model.image_size", "two numbers, height and width")
-    if len(settings.model.patch_size) not in (0, 2):
-        refuse("model.patch_size", "two numbers, height and width, or () for the preset's")
-    for key in ("data.mean", "data.std"):
-        if len(value(key)) != settings.model.channels:
-            refuse(key, f"one number for each of the {settings.model.channels} channels (config.model.channels)")
 
 
 def to_json(settings: Settings) -> str:

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mim_jax.models.blocks import Computation, drop_paths
+from mim_jax.models.embedding import PatchEmbedding, PositionTable
 from mim_jax.models.encoder import EncoderOutput, Tokens, check_input
 from mim_jax.models.initialization import token_initializer
 from mim_jax.models.layers import LayerNorm
 from mim_jax.models.swin_blocks import Stage
 from mim_jax.models.swin_config import PER_STAGE, SwinConfig
-from mim_jax.models.vit import PatchEmbedding, PositionTable
 from mim_jax.ops.attention import Observer
 from mim_jax.ops.masking import replace_masked
 from mim_jax.ops.patches import patchify

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from mim_jax.models.attention import AttentionConfig
 from mim_jax.models.blocks import BlockConfig, Blocks, Computation
 from mim_jax.models.build import AnyEncoderConfig, initial_parameters
+from mim_jax.models.embedding import PositionTable
 from mim_jax.models.flops import (
     Stage,
     encoder_flops,
@@ -23,7 +24,7 @@ from mim_jax.models.flops import (
 from mim_jax.models.layers import Dense, LayerNorm
 from mim_jax.models.presets import DECODERS, MAE_MODELS, encoder_config, preset
 from mim_jax.models.stacking import unstack_blocks
-from mim_jax.models.vit import PositionTable, VisionTransformer, VisionTransformerConfig
+from mim_jax.models.vit import VisionTransformer, VisionTransformerConfig
 from mim_jax.ops.masking import RandomMask, number_kept, random_mask, restore_tokens
 from mim_jax.ops.patches import denormalise_patches, normalise_patches, patchify, unpatchify
 from mim_jax.pretraining.masking import check_masking, draw_mask
