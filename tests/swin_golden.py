@@ -17,6 +17,11 @@ LAYOUTS = {
     "original": [(r"(?:module\.)?encoder\.(.*)", r"\1")],
     "timm": [(r"head\.fc\.(.*)", r"head.\1")],
     "hugging_face": [
+        (r"(.*)\.attention\.q_proj\.(.*)", r"\1.attention.self.query.\2"),
+        (r"(.*)\.attention\.k_proj\.(.*)", r"\1.attention.self.key.\2"),
+        (r"(.*)\.attention\.v_proj\.(.*)", r"\1.attention.self.value.\2"),
+        (r"(.*)\.attention\.o_proj\.(.*)", r"\1.attention.output.dense.\2"),
+        (r"(.*)\.attention\.relative_position_bias\.(relative_position_bias_table)", r"\1.attn.\2"),
         (r"swin(?:v2)?\.(.*)", r"\1"),
         (r"embeddings\.mask_token", "mask_token"),
         (r"embeddings\.patch_embeddings\.projection\.(.*)", r"patch_embed.proj.\1"),

@@ -7,6 +7,14 @@ import numpy as np
 
 # Names of a layout to those of timm and the original MAE; every pair is applied, one after the other.
 _HUGGING_FACE = [
+    # the names of version 5 to those of version 4
+    (r"^(vit|beit)\.layers\.(\d+)\.relative_position_bias\.", r"\1.layers.\2.attention.attention."),
+    (r"^(vit|beit)\.layers\.", r"\1.encoder.layer."),
+    (r"attention\.q_proj", "attention.attention.query"),
+    (r"attention\.k_proj", "attention.attention.key"),
+    (r"attention\.v_proj", "attention.attention.value"),
+    (r"attention\.o_proj", "attention.output.dense"),
+    # and those to the common ones
     (r"^(vit|beit|deit|dinov2_with_registers|dinov2)\.", ""),
     (r"^embeddings\.", ""),
     (r"position_embeddings", "pos_embed"),
@@ -15,7 +23,8 @@ _HUGGING_FACE = [
     (r"^encoder\.relative_position_bias\.", "rel_pos_bias."),
     (r"^encoder\.layer\.", "blocks."),
     (r"^decoder\.decoder_layers\.", "decoder_blocks."),
-    (r"^decoder\.(decoder_|mask_token)", r"\1"),
+    (r"^decoder\.decoder_", "decoder_"),
+    (r"^decoder\.mask_token", "decoder_mask_token"),
     (r"attention\.attention\.(?:relative_position_bias\.)?", "attn."),
     (r"attention\.output\.dense", "attn.proj"),
     (r"intermediate\.dense", "mlp.fc1"),

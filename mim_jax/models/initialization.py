@@ -29,6 +29,10 @@ def _normal(inputs: int) -> Initializer:
     return nn.initializers.normal(0.02)
 
 
+def _normal_of(deviation: float) -> Callable[[int], Initializer]:
+    return lambda inputs: nn.initializers.normal(deviation)
+
+
 def _truncated_at_sigma(inputs: int) -> Initializer:
     """Normal with deviation 0.02 cut off at +-0.02, as in SimMIM's pre-training of a ViT."""
     return lambda key, shape, dtype=jnp.float32: 0.02 * jax.random.truncated_normal(key, -1.0, 1.0, shape, dtype)
@@ -49,9 +53,15 @@ KERNELS: dict[str, Callable[[int], Initializer]] = {
     "normal": _normal,
     "truncated_at_sigma": _truncated_at_sigma,
     "torch_default": _torch_default,
+    "fine_tuned_head": _normal_of(2e-5),
+    "probed_head": _normal_of(0.01),
     "xavier_uniform_convolution": _xavier_uniform,
 }
-"""Name to initialiser; each is called with the number of leading axes that are contracted."""
+"""Name to initialiser; each is called with the number of leading axes that are contracted.
+
+The head of a classifier starts with a deviation of 2e-5 in fine-tuning (MAE, LUT, and SimMIM, which says 0.02 times
+0.001), of 0.01 in MAE's linear probe, and of 0.02 ("normal") in training from scratch.
+"""
 
 _UNIFORM_BIAS = ("torch_default", "xavier_uniform_convolution")
 """Those whose bias is torch's uniform one; MAE resets the kernel of its patch embedding and leaves the bias."""

@@ -15,6 +15,7 @@ from mim_jax.models.build import (
     reinitialise_last_blocks,
     take_parameters,
 )
+from mim_jax.models.classifier import Classifier
 from mim_jax.models.presets import encoder_config
 from mim_jax.models.swin import SwinConfig
 from mim_jax.models.vit import VisionTransformerConfig
@@ -137,6 +138,14 @@ def test_swin_starts_as_the_original(version):
         scale = at(tree, "stage1/blocks/0/attn/logit_scale")
         np.testing.assert_allclose(scale, math.log(10), rtol=1e-6)
         assert at(tree, "stage0/blocks/0/attn/position_mlp/fc1/kernel").std() == pytest.approx(0.02, rel=0.2)
+
+
+@pytest.mark.parametrize("name, deviation", [("normal", 0.02), ("fine_tuned_head", 2e-5), ("probed_head", 0.01)])
+def test_head_starts_as_its_use_asks(name, deviation):
+    classifier = Classifier(make_encoder(VIT), 200, "mean", head_init=name)
+    head = jax.jit(classifier.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]["head"]
+    assert at(head, "kernel").std() == pytest.approx(deviation, rel=0.1)
+    assert not at(head, "bias").any()
 
 
 def test_learned_positions_start_as_small_noise_or_as_the_fixed_ones():

@@ -142,6 +142,21 @@ def test_stochastic_depth_needs_a_key_and_changes_the_tokens(parameters, images)
     assert not all(jnp.allclose(plain, tokens) for tokens in dropped)
 
 
+@pytest.mark.parametrize("scan", [False, True])
+def test_taps_are_what_blocks_return(parameters, images, scan):
+    tree = stack_blocks(parameters) if scan else parameters
+    out = encode(tree, images, computation=Computation(scan_blocks=scan), taps=(3, 0, 1))
+    assert [tap.tokens.shape for tap in out.taps] == [(2, 7, 16)] * 3
+    assert out.taps[0].map.shape == (2, 2, 3, 16)
+    np.testing.assert_array_equal(out.taps[0].map[:, 1, 2], out.taps[0].tokens[:, -1])
+    last = out.taps[0].tokens
+    normed = (last - last.mean(-1, keepdims=True)) / jnp.sqrt(last.var(-1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(normed, out.tokens, atol=1e-4)
+    inputs = encode(tree, images, computation=Computation(scan_blocks=scan), observer=lambda seen: seen.block_input)
+    np.testing.assert_allclose(inputs.observations[0], out.taps[1].tokens, atol=1e-6)
+    np.testing.assert_allclose(inputs.observations[1], out.taps[2].tokens, atol=1e-6)
+
+
 def test_bfloat16_computation_stays_close(parameters, images):
     out = encode(parameters, images, computation=Computation(dtype="bfloat16"))
     assert out.tokens.dtype == jnp.float32

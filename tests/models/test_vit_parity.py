@@ -79,6 +79,11 @@ FLAVOURS = {
         {"position": "sincos_rows_first"}, "class_token", "state_dict", "module.", outputs=""
     ),
     "hf_vit": Flavour({}, "class_token", layout="hugging_face"),
+    "hf_vit_v5names": Flavour({}, "class_token", layout="hugging_face"),
+    "hf_beit_v5names": Flavour(BEIT | PER_BLOCK | {"final_norm": False}, "mean_then_norm", layout="hugging_face"),
+    "hf_dinov2_v5names": Flavour(
+        LAYER_SCALE | {"mask_token": True}, "class_token_and_mean", layout="hugging_face"
+    ),
     "hf_deit": Flavour(DISTILLED, "distilled", layout="hugging_face"),
     "hf_beit": Flavour(BEIT | PER_BLOCK | {"final_norm": False}, "mean_then_norm", layout="hugging_face"),
     "hf_beit_shared_abs_cls": Flavour(BEIT_ABSOLUTE, "class_token", layout="hugging_face"),

@@ -10,6 +10,8 @@ from mim_jax.models.stacking import stack_blocks
 from mim_jax.models.vit import VisionTransformer, VisionTransformerConfig
 from mim_jax.pretraining.mae import DecoderConfig, MaskedAutoencoder
 from tests import golden_cases as golden
+from tests import vit_golden
+from tests.models.test_vit_parity import config_of as vit_config_of
 
 TOLERANCE = 1e-5
 
@@ -67,6 +69,43 @@ def test_loss_and_gradients_equal_the_original(case, computation):
             name = name.removeprefix("grad/")
             heads = settings["model"]["decoder_num_heads" if name.startswith("decoder") else "num_heads"]
             assert golden.relative_error(at(gradients, name), golden.our_array(name, theirs, heads)) < TOLERANCE, name
+
+
+@pytest.mark.parametrize("name", ["hf_vitmae", "hf_vitmae_normpix", "hf_vitmae_v5names"])
+def test_pretraining_equals_hugging_face(name):
+    case, arrays = golden.case(name), golden.arrays(name)
+    model = case["model"]
+    tree = vit_golden.parameters(
+        golden.checkpoint(name), model["num_attention_heads"], model["decoder_num_attention_heads"], "hugging_face"
+    )
+    decoder = DecoderConfig(
+        model["decoder_hidden_size"],
+        model["decoder_num_hidden_layers"],
+        model["decoder_num_attention_heads"],
+        mlp_ratio=model["decoder_intermediate_size"] / model["decoder_hidden_size"],
+        norm_epsilon=model["layer_norm_eps"],
+    )
+    config = vit_config_of(case, position="sincos")
+    mae = MaskedAutoencoder(config, decoder, model["mask_ratio"], model["norm_pix_loss"])
+
+    @jax.jit
+    def run(tree, batch):
+        (loss, _), gradients = jax.value_and_grad(mae.loss, has_aux=True)(tree, batch)
+        return mae.reconstruct(tree, batch), loss, gradients
+
+    out, loss, gradients = run(tree, batch_of(arrays))
+    assert golden.relative_error(out.latent, arrays["tokens"]) < TOLERANCE
+    assert golden.relative_error(out.prediction, arrays["logits"]) < TOLERANCE
+    assert golden.relative_error(loss, arrays["loss"]) < TOLERANCE
+    for key, ours in {
+        "grad/vit.embeddings.cls_token": gradients["encoder"]["cls_token"],
+        "grad/decoder.mask_token": gradients["decoder"]["mask_token"],
+        "grad/decoder.decoder_pred.bias": gradients["decoder"]["pred"]["bias"],
+    }.items():
+        assert golden.relative_error(ours, arrays[key].reshape(-1)) < TOLERANCE, key
+    query = gradients["encoder"]["blocks"]["0"]["attn"]["qkv"]["kernel"][:, 0]
+    theirs = arrays["grad/vit.encoder.layer.0.attention.attention.query.weight"].T
+    assert golden.relative_error(query.reshape(theirs.shape), theirs) < TOLERANCE
 
 
 def at(tree, name):

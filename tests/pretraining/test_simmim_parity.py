@@ -38,6 +38,7 @@ CASES = {
     "simmim_swin_pretrain": lambda name: swin_case(name, 1, "original"),
     "simmim_swinv2_pretrain": lambda name: swin_case(name, 2, "original"),
     "hf_swin_masked_image_modeling": lambda name: swin_case(name, 1, "hugging_face"),
+    "hf_swin_masked_image_modeling_v5names": lambda name: swin_case(name, 1, "hugging_face"),
     "hf_swinv2_masked_image_modeling": lambda name: swin_case(name, 2, "hugging_face"),
 }
 
