@@ -11,7 +11,7 @@ def get_config():
     config.model.name = "vit_tiny_patch16"
     small_vit(config)
     small_decoder(config)
-    config.method.lut.head_width = 512
+    config.method.lut.head_width = 256
     config.data.transform = "lut_two_views"
-    config.optimization.epochs = 4.0
+    config.optimization.epochs = 2.6
     return config

@@ -24,31 +24,31 @@ def small_run(method: str):
     config.data.mean = (0.4914, 0.4822, 0.4465)
     config.data.std = (0.2470, 0.2435, 0.2616)
 
-    config.optimization.batch_size = 128
-    config.optimization.warmup_epochs = 1.0
-    config.optimization.base_learning_rate = 2e-3
+    config.optimization.batch_size = 64
+    config.optimization.warmup_epochs = 0.25
+    config.optimization.base_learning_rate = 4e-3
 
     config.evaluation.probe = True
     config.evaluation.train_images = 10_000
 
-    config.run.log_every = 20
+    config.run.log_every = 50
     config.run.checkpoint_every = 500
     config.run.panel_every = 1000
     return config
 
 
 def small_vit(config):
-    """A Vision Transformer of 6 blocks of width 128, patch 4: 1.2 million parameters."""
+    """A Vision Transformer of 4 blocks of width 96, patch 4: half a million parameters."""
     config.model.patch_size = (4, 4)
-    config.model.width = 128
-    config.model.depth = 6
-    config.model.num_heads = 4
+    config.model.width = 96
+    config.model.depth = 4
+    config.model.num_heads = 3
 
 
 def small_swin(config):
-    """A Swin Transformer of 2 blocks of width 64 and 4 of width 128, patch 2, window 4: 1 million parameters."""
+    """A Swin Transformer of 2 blocks of width 48 and 4 of width 96, patch 2, window 4: half a million parameters."""
     config.model.patch_size = (2, 2)
-    config.model.width = 64
+    config.model.width = 48
     config.model.depths = (2, 4)
     config.model.stage_heads = (2, 4)
     config.model.window = 4
@@ -58,7 +58,7 @@ def small_decoder(config):
     """The decoder of MAE and LUT, and their normalised target."""
     config.method.mask_ratio = 0.75
     config.method.norm_pix_loss = True
-    config.method.decoder_width = 64
+    config.method.decoder_width = 48
     config.method.decoder_depth = 1
     config.method.decoder_heads = 2
 
