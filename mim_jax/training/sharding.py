@@ -24,7 +24,12 @@ PARAMETER_RULES: Rules = (
     (r"fc2/kernel$", ("tensor", "fsdp")),
     (r"(projector|predictor)/layer0/kernel$", ("fsdp", "tensor")),
     (r"(projector|predictor)/layer\d+/kernel$", ("tensor", "fsdp")),
+    (r"w12/kernel$", ("fsdp", None, "tensor")),
+    (r"w12/bias$", (None, "tensor")),
+    (r"w3/kernel$", ("tensor", "fsdp")),
+    (r"reduction/kernel$", ("fsdp", None)),
     (r"patch_embed/kernel$", (None, None, None, "fsdp")),
+    (r"decoder/kernel$", ("fsdp", None, None, None)),
     (r"(embed|pred|head)/kernel$", ("fsdp", None)),
     (r"", ()),
 )

@@ -12,7 +12,13 @@ import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
 from mim_jax.errors import InputError
+from mim_jax.models.presets import encoder_config
+from mim_jax.models.stacking import stack_blocks
+from mim_jax.pretraining.lut import lut_preset
+from mim_jax.pretraining.simmim import simmim_preset
+from mim_jax.pretraining.supervised import Supervised
 from mim_jax.training.sharding import AXES, check_batch_size, make_mesh, state_shardings
+from mim_jax.training.trees import leaf_name
 
 
 def losses(devices, meshes):
@@ -68,3 +74,23 @@ def test_parameters_lie_by_the_first_rule_and_what_does_not_divide_stays_whole()
         PartitionSpec(None),
         PartitionSpec(None, "fsdp", "tensor"),
     ]
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        lambda: simmim_preset("simmim_swin_base_window6_192"),
+        lambda: simmim_preset("simmim_swinv2_base_window12_192"),
+        lambda: simmim_preset("simmim_vit_base_patch16"),
+        lambda: lut_preset("lut_vit_base_patch16"),
+        lambda: Supervised(encoder_config("dinov2_vit_giant_patch14"), 1000),
+    ],
+)
+@pytest.mark.parametrize("stacked", [False, True])
+def test_no_large_parameter_of_any_model_is_whole_on_every_device(objective, stacked):
+    shapes = jax.eval_shape(objective().init, jax.random.key(0))
+    shapes = jax.eval_shape(stack_blocks, shapes) if stacked else shapes
+    shardings = state_shardings(shapes, AbstractMesh((1, 8, 1), AXES))
+    whole = jax.tree.map(lambda leaf, sharding: sharding.is_fully_replicated and leaf.size > 500_000, shapes, shardings)
+    found = [leaf_name(path) for path, is_whole in jax.tree_util.tree_leaves_with_path(whole) if is_whole]
+    assert [name for name in found if "pos_embed" not in name] == []
