@@ -19,6 +19,8 @@ import numpy as np
 
 from mim_jax.experiments import plan
 from mim_jax.experiments.learner import Learner
+from mim_jax.experiments.objectives import make_objective
+from mim_jax.experiments.optimization import make_schedule
 from mim_jax.experiments.settings import resolve
 from mim_jax.training.sharding import global_batch, make_mesh
 from mim_jax.training.throughput import device_peak
@@ -35,8 +37,8 @@ def load_learner(arguments: argparse.Namespace) -> Learner:
     config.efficiency.scan_blocks = arguments.scan
     config.efficiency.remat = arguments.remat
     settings = resolve(config)
-    objective, preprocessing = plan.make_objective(settings), plan.make_preprocessing(settings)
-    schedule = plan.make_schedule(settings, settings.data.train_examples or arguments.batch_size)
+    objective, preprocessing = make_objective(settings), plan.make_preprocessing(settings)
+    schedule = make_schedule(settings, settings.data.train_examples or arguments.batch_size)
     return Learner(settings, objective, preprocessing, schedule, make_mesh())
 
 
@@ -60,9 +62,11 @@ def main() -> None:
 
     learner = load_learner(arguments)
     height, width = learner.preprocessing.image_size
-    shape = (arguments.batch_size, height, width, learner.preprocessing.channels)
+    views = (2,) if learner.settings.method.name == "lut" else ()
+    shape = (arguments.batch_size, *views, height, width, learner.preprocessing.channels)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    batch = global_batch({"image": images}, learner.mesh)
+    labels = np.zeros(arguments.batch_size, np.int32)
+    batch = global_batch({"image": images, "label": labels}, learner.mesh)
     state, making = timed(learner.initial)
     step = learner.make_step()
     (state, _), compiling = timed(step, state, batch)

@@ -11,5 +11,5 @@ def get_config():
     config.model.name = "vit_tiny_patch16"
     small_vit(config)
     small_decoder(config)
-    config.optimization.epochs = 10.0
+    config.optimization.epochs = 5.4
     return config

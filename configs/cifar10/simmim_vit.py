@@ -11,5 +11,5 @@ def get_config():
     config.model.name = "simmim_vit_tiny_patch16"
     small_vit(config)
     small_masks(config)
-    config.optimization.epochs = 3.4
+    config.optimization.epochs = 2.7
     return config

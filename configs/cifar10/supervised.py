@@ -14,6 +14,6 @@ def get_config():
     config.data.transform = "supervised"
     config.data.crop_scale = (0.2, 1.0)
     config.data.rand_augment = 9.0
-    config.optimization.epochs = 3.3
+    config.optimization.epochs = 2.5
     config.optimization.beta2 = 0.999
     return config

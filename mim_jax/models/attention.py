@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mim_jax.models.layers import Dense, Dtype, LayerNorm
-from mim_jax.ops.attention import attention
+from mim_jax.ops.attention import attention, split_heads
 from mim_jax.ops.relative_positions import log_spaced_offsets, relative_position_bias, table_rows
 
 Pair = tuple[int, int]
@@ -111,8 +111,8 @@ class Attention(nn.Module):
         out = Dense((width,), name="proj", **options)(heads.swapaxes(-3, -2))
         return out, {"query": query, "key": key, "value": value, "scale": scale, "bias": bias}
 
-    def _project(self, x: Float[Array, "*b n d"]) -> Float[Array, "3 *b k n e"]:
-        """Queries, keys and values from one product; they are kept apart by axes, the kernel is `[d, 3, k, e]`."""
+    def _project(self, x: Float[Array, "*b n d"]) -> tuple[Any, Any, Any]:
+        """Queries, keys and values `[*b, k, n, e]` from one product, whose kernel is `[d, 3, k, e]`."""
         config = self.config
         features = (3, config.num_heads, x.shape[-1] // config.num_heads)
         options = {"kernel_init": config.kernel_init, "dtype": self.dtype}
@@ -120,7 +120,7 @@ class Attention(nn.Module):
         if config.qkv_bias == "query_value":
             query, value = (self.param(name, nn.initializers.zeros, features[1:]) for name in ("q_bias", "v_bias"))
             qkv = (qkv + jnp.stack([query, jnp.zeros_like(query), value])).astype(self.dtype)
-        return jnp.moveaxis(qkv.swapaxes(-4, -2), -3, 0)
+        return split_heads(qkv)
 
     def _cosine_scale(self) -> Float[Array, "k 1 1"]:
         """The trained scale of every head, kept at 100 at most."""

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mim_jax.models.initialization import bias_initializer, kernel_initializer
+from mim_jax.ops.activations import gelu
 from mim_jax.ops.normalization import layer_norm
+from mim_jax.ops.products import affine
 
 Dtype = Any
 
@@ -50,13 +52,8 @@ class Dense(nn.Module):
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         fan_in = x.shape[x.ndim - self.inputs :]
         kernel = self.param("kernel", kernel_initializer(self.kernel_init, self.inputs), fan_in + self.features)
-        contract = tuple(range(x.ndim - self.inputs, x.ndim)), tuple(range(self.inputs))
-        product = jax.lax.dot_general(
-            x.astype(self.dtype), kernel.astype(self.dtype), (contract, ((), ())), preferred_element_type=jnp.float32
-        )
-        if self.use_bias:
-            product = product + self.param("bias", bias_initializer(self.kernel_init, fan_in), self.features)
-        return product.astype(self.dtype)
+        bias = self.param("bias", bias_initializer(self.kernel_init, fan_in), self.features) if self.use_bias else None
+        return affine(x.astype(self.dtype), kernel, bias, self.inputs)
 
 
 class LayerNorm(nn.Module):
@@ -84,7 +81,7 @@ class Mlp(nn.Module):
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         options = {"kernel_init": self.kernel_init, "dtype": self.dtype}
         hidden = Dense((self.hidden,), name="fc1", **options)(x)
-        return Dense((x.shape[-1],), name="fc2", **options)(nn.gelu(hidden, approximate=False))
+        return Dense((x.shape[-1],), name="fc2", **options)(gelu(hidden))
 
 
 class GatedMlp(nn.Module):

@@ -1,11 +1,14 @@
 """Multi-head attention on arrays, and what an observer of it sees."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from mim_jax.ops.products import product
 
 
 class Windows(NamedTuple):
@@ -57,11 +60,38 @@ Observer = Callable[[Observation], Any]
 """Maps one block's `Observation` to a tree of (small) arrays; the encoder stacks the trees over layers."""
 
 
+@jax.custom_vjp
+def split_heads(
+    projected: Float[Array, "*b n 3 k e"],
+) -> tuple[Float[Array, "*b k n e"], Float[Array, "*b k n e"], Float[Array, "*b k n e"]]:
+    """Queries, keys and values from one product.
+
+    The derivative is written out because that of the slices would be a sum of three arrays of mostly zeros.
+    """
+    return _split(projected)
+
+
+def _split(projected: Any) -> tuple[Any, Any, Any]:
+    query, key, value = jnp.moveaxis(projected.swapaxes(-4, -2), -3, 0)
+    return query, key, value
+
+
+def _split_forward(projected: Any) -> tuple[Any, None]:
+    return _split(projected), None
+
+
+def _split_backward(_: None, gradients: Any) -> tuple[Any]:
+    return (jnp.stack([gradient.swapaxes(-3, -2) for gradient in gradients], axis=-3),)
+
+
+split_heads.defvjp(_split_forward, _split_backward)
+
+
 def attention_logits(
     query: Float[Array, "*b k n e"], key: Float[Array, "*b k m e"], scale: Any, bias: Any = None
 ) -> Float[Array, "*b k n m"]:
     """Scaled logits in float32, `scale * query key^T + bias`."""
-    logits = jnp.einsum("...ne,...me->...nm", query, key, preferred_element_type=jnp.float32) * scale
+    logits = product(query, key, "...ne,...me->...nm") * scale
     return logits if bias is None else logits + bias
 
 
@@ -74,6 +104,25 @@ def attention(
     bias: Any = None,
 ) -> Float[Array, "*b k n e"]:
     """Softmax attention; logits and softmax in float32, result in the values' type."""
-    weights = jax.nn.softmax(attention_logits(query, key, scale, bias), axis=-1).astype(value.dtype)
-    out = jnp.einsum("...nm,...me->...ne", weights, value, preferred_element_type=jnp.float32)
-    return out.astype(value.dtype)
+    weights = softmax(attention_logits(query, key, scale, bias), value.dtype)
+    return product(weights, value, "...nm,...me->...ne").astype(value.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def softmax(logits: Float[Array, "*b m"], dtype: Any = jnp.float32) -> Float[Array, "*b m"]:
+    """Softmax over the last axis in float32, returned in `dtype`; the derivative keeps nothing but the result."""
+    return _softmax_forward(logits, dtype)[0]
+
+
+def _softmax_forward(logits: Any, dtype: Any) -> tuple[Any, Any]:
+    shares = jnp.exp(logits - logits.max(axis=-1, keepdims=True))
+    weights = (shares * (1 / shares.sum(axis=-1, keepdims=True))).astype(dtype)
+    return weights, weights
+
+
+def _softmax_backward(dtype: Any, kept: Any, gradient: Any) -> tuple[Any]:
+    weights, gradient = kept.astype(jnp.float32), gradient.astype(jnp.float32)
+    return (weights * (gradient - (weights * gradient).sum(axis=-1, keepdims=True)),)
+
+
+softmax.defvjp(_softmax_forward, _softmax_backward)
