@@ -5,14 +5,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
+
+Parameter = Float[Array | np.ndarray, "..."]
+"""Parameters that a program has compiled in may be numpy's."""
 
 Axes = tuple[tuple[int, ...], tuple[int, ...]]
 
 
-def affine(
-    x: Float[Array, "..."], kernel: Float[Array, "..."], bias: Float[Array, "..."] | None, inputs: int = 1
-) -> Float[Array, "..."]:
+def affine(x: Float[Array, "..."], kernel: Parameter, bias: Parameter | None, inputs: int = 1) -> Float[Array, "..."]:
     """Contracts the last `inputs` axes of `x` with the first ones of `kernel`, and adds a bias unless it is None.
 
     Computed in the type of `x`, with sums in float32; the result has the type of `x`.
