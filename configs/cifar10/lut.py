@@ -13,5 +13,5 @@ def get_config():
     small_decoder(config)
     config.method.lut.head_width = 256
     config.data.transform = "lut_two_views"
-    config.optimization.epochs = 1.2
+    config.optimization.epochs = 2.0
     return config

@@ -11,5 +11,5 @@ def get_config():
     config.model.name = "swin_tiny_patch4_window7"
     small_swin(config)
     small_masks(config)
-    config.optimization.epochs = 0.9
+    config.optimization.epochs = 1.7
     return config

@@ -13,5 +13,5 @@ def get_config():
     small_masks(config)
     config.model.options = {"pretrained_windows": (4, 4)}
     config.method.target_window = 7
-    config.optimization.epochs = 0.75
+    config.optimization.epochs = 1.4
     return config
