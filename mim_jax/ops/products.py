@@ -56,7 +56,9 @@ def _affine_backward(inputs: int, precision: Any, saved: tuple[Any, ...], gradie
     tokens, gradient = gradient.shape[: gradient.ndim - len(features)], gradient.reshape(-1, *features)
     axes = tuple(range(1, gradient.ndim)), tuple(range(inputs, kernel.ndim))
     to_x = _contract(gradient, kernel.astype(x.dtype), axes, precision)
-    to_kernel = _contract(x, gradient, ((0,), (0,)), precision)
+    # XLA on a CPU has no bfloat16 product with several axes of features, so it gets float32 there.
+    wide = jnp.float32 if len(features) > 1 and jax.default_backend() == "cpu" else x.dtype
+    to_kernel = _contract(x.astype(wide), gradient.astype(wide), ((0,), (0,)), precision)
     to_bias = None if bias is None else gradient.astype(jnp.float32).sum(0).astype(bias.dtype)
     return to_x.astype(x.dtype).reshape(*tokens, *x.shape[1:]), to_kernel.astype(kernel.dtype), to_bias
 
