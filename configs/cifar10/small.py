@@ -1,21 +1,14 @@
-"""What the small runs on CIFAR-10 have in common: a method each, encoders of equal size, equal time.
+"""What the small runs on CIFAR-10 have in common: a method each, encoders of equal size, roughly equal time.
 
 The folder holds train/CLASS/*.jpg and test/CLASS/*.jpg. For one small machine; docs/results.md has what they give.
 """
 
 from mim_jax.experiments.settings import default_config
 
-IMAGE_SIZE = (32, 32)
 
-
-def small_run(method: str):
-    """Data, optimization and evaluation of all of them; the numbers of epochs make the runs equally long."""
-    config = default_config()
-
-    config.method.name = method
-
-    config.model.image_size = IMAGE_SIZE
-
+def cifar10_images(config):
+    """The 50,000 training images as they are cropped, and the whole test images."""
+    config.model.image_size = (32, 32)
     config.data.source = "/data/cifar10"
     config.data.train_examples = 50_000
     config.data.crop_scale = (0.2, 1.0)
@@ -23,6 +16,15 @@ def small_run(method: str):
     config.data.crop_fraction = 1.0
     config.data.mean = (0.4914, 0.4822, 0.4465)
     config.data.std = (0.2470, 0.2435, 0.2616)
+
+
+def small_run(method: str):
+    """Data, optimization and evaluation of all of them; the numbers of epochs are to make the runs about equally long."""
+    config = default_config()
+
+    config.method.name = method
+
+    cifar10_images(config)
 
     config.optimization.batch_size = 64
     config.optimization.warmup_epochs = 0.25

@@ -5,6 +5,7 @@
 For one small machine; the numbers it gives are in docs/results.md.
 """
 
+from configs.cifar10.small import cifar10_images
 from mim_jax.experiments.settings import default_config
 
 
@@ -18,16 +19,9 @@ def get_config():
     config.method.decoder_heads = 3
 
     config.model.name = "vit_tiny_patch16"
-    config.model.image_size = (32, 32)
     config.model.patch_size = (4, 4)
 
-    config.data.source = "/data/cifar10"
-    config.data.train_examples = 50_000
-    config.data.crop_scale = (0.2, 1.0)
-    config.data.evaluation_transform = "evaluation"
-    config.data.crop_fraction = 1.0
-    config.data.mean = (0.4914, 0.4822, 0.4465)
-    config.data.std = (0.2470, 0.2435, 0.2616)
+    cifar10_images(config)
 
     config.optimization.batch_size = 128
     config.optimization.epochs = 100.0

@@ -125,8 +125,8 @@ def supervised(
 
     `magnitude` is that of two operations of RandAugment, which needs three channels; 0 switches it off.
     """
-    box = random_resized_crop_box(image.shape[0], image.shape[1], scale, ratio, rng)
-    flipped = flip(resize(crop(image, box), image_size), flip_probability, rng)
+    options = {"image_size": image_size, "scale": scale, "ratio": ratio, "flip_probability": flip_probability}
+    flipped = mae_pretrain(image, rng, **options)
     return rand_augment(flipped, rng, magnitude=magnitude) if magnitude else flipped
 
 

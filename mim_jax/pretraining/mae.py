@@ -159,8 +159,8 @@ class MaskedAutoencoder(Memoryless):
         noise = jax.random.uniform(key, (batch, config.patches))
         if self.masking == "uniform":
             return noise
-        keys = jax.random.fold_in(key, 1)
-        return noise + draw_mask(self.masking, keys, batch, ratio=self.mask_ratio, grid=config.grid)
+        mask_key = jax.random.fold_in(key, 1)
+        return noise + draw_mask(self.masking, mask_key, batch, ratio=self.mask_ratio, grid=config.grid)
 
     def reconstruct(self, parameters: Parameters, batch: Batch, key: Any = None) -> Reconstruction:
         """Masks by the batch's noise, encodes what is visible, decodes everything."""
