@@ -19,7 +19,7 @@ def cifar10_images(config):
 
 
 def small_run(method: str):
-    """Data, optimization and evaluation of all of them; the numbers of epochs are to make the runs about equally long."""
+    """Data, optimization and evaluation of all of them; their epochs aim at runs of equal length."""
     config = default_config()
 
     config.method.name = method
