@@ -8,6 +8,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
     packages=find_packages(include=["mim_jax", "mim_jax.*"]),
+    package_data={"mim_jax.weights": ["known_checkpoints.json"]},
     install_requires=[
         "absl-py>=2.1",
         "array_record>=0.8",
@@ -19,6 +20,7 @@ setup(
         "jax>=0.10.2,<0.11",
         "jaxtyping>=0.3.4",
         "matplotlib>=3.9",
+        "ml_dtypes>=0.5",
         "ml-collections>=1.1,<2",
         "numpy>=2.0",
         "optax>=0.2.8,<0.3",
@@ -32,7 +34,8 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["beartype>=0.22", "pytest>=8.3", "pytest-timeout>=2.3"],
+        "test": ["beartype>=0.22", "pytest>=8.3", "pytest-timeout>=2.3", "safetensors>=0.5"],
+        "torch": ["torch>=2.6", "transformers>=4.50"],
         "wandb": ["wandb>=0.18"],
     },
 )

@@ -15,6 +15,9 @@ ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Encoder name to its family and the fields of its configuration."""
 
+SIZE_FIELDS = ("width", "depth", "depths", "num_heads", "patch_size", "version")
+"""Fields by which an encoder is told from others at first sight."""
+
 DECODERS: dict[str, dict[str, Any]] = {
     "dec512d8b": {"width": 512, "depth": 8, "num_heads": 16},
 }
@@ -64,3 +67,20 @@ def encoder_config(name: str, **changes: Any) -> AnyEncoderConfig:
         return kind(**(fields | changes))
     except ValueError as error:
         raise InputError(f"encoder '{name}': {error}") from error
+
+
+def nearest_preset(config: AnyEncoderConfig) -> str:
+    """Name of the preset with the sizes of an encoder and most of its other fields; "" if none has its sizes."""
+    fields = dataclasses.asdict(config)
+    sizes = {name for name in SIZE_FIELDS if name in fields}
+
+    def likeness(name: str) -> int:
+        family, changes = ENCODERS[name]
+        if FAMILIES[family][0] is not type(config):
+            return -1
+        other = dataclasses.asdict(FAMILIES[family][0](**changes))
+        same = {field for field in fields if fields[field] == other[field]}
+        return len(same) if sizes <= same else -1
+
+    best = max(ENCODERS, key=likeness)
+    return best if likeness(best) > 0 else ""

@@ -26,6 +26,14 @@ _BEIT = {
     "mask_token": True,
 }
 
+_IJEPA = {
+    "class_token": False,
+    "position_prefix": 0,
+    "kernel_init": "normal",
+    "embedding_init": "normal",
+    "rescale_by_depth": True,
+}
+
 FLAVOURS: dict[str, dict[str, Any]] = {
     "vit": {},
     "simmim_vit": _BEIT
@@ -35,6 +43,7 @@ FLAVOURS: dict[str, dict[str, Any]] = {
     "beit": _BEIT | {"layer_scale": 0.1},
     "beit_large": _BEIT | {"layer_scale": 1e-5},
     "data2vec_vit": _BEIT | {"layer_scale": 1e-4},
+    "data2vec_large_vit": _BEIT | {"layer_scale": 1e-5},
     "deit": _LEARNED,
     "deit_distilled": _LEARNED | {"distillation_token": True, "position_prefix": 2},
     "deit3": _LEARNED | {"layer_scale": 1e-4, "position_prefix": 0},
@@ -45,10 +54,9 @@ FLAVOURS: dict[str, dict[str, Any]] = {
     "dinov2_swiglu_vit": _LEARNED
     | {"layer_scale": 1e-5, "mask_token": True, "mlp": "swiglu", "mlp_ratio": 16 / 3},
     "mocov3_vit": {"position": "sincos_rows_first"},
-    "ijepa_vit": {
-        "class_token": False, "position_prefix": 0,
-        "kernel_init": "normal", "embedding_init": "normal", "rescale_by_depth": True,
-    },
+    "mocov3_small_vit": {"position": "sincos_rows_first", "num_heads": 12},
+    "ijepa_vit": _IJEPA,
+    "ijepa_giant_vit": _IJEPA | {"width": 1408, "num_heads": 16, "mlp_ratio": 48 / 11},
     "maskfeat_vit": _LEARNED | {"mask_token": True},
 }  # fmt: skip
 """Flavour to the fields that make it."""
@@ -60,7 +68,8 @@ _MODELS: tuple[tuple[str, str, tuple[str, ...], int, int], ...] = (
     ("simmim_finetune_vit_{}_patch16", "simmim_finetune_vit", ("base",), 16, 224),
     ("beit_{}_patch16", "beit", ("base",), 16, 224),
     ("beit_{}_patch16", "beit_large", ("large",), 16, 224),
-    ("data2vec_vit_{}_patch16", "data2vec_vit", ("base", "large"), 16, 224),
+    ("data2vec_vit_{}_patch16", "data2vec_vit", ("base",), 16, 224),
+    ("data2vec_vit_{}_patch16", "data2vec_large_vit", ("large",), 16, 224),
     ("deit_{}_patch16", "deit", ("tiny", "small", "base"), 16, 224),
     ("deit_distilled_{}_patch16", "deit_distilled", ("tiny", "small", "base"), 16, 224),
     ("deit3_{}_patch16", "deit3", ("small", "medium", "base", "large"), 16, 224),
@@ -71,16 +80,17 @@ _MODELS: tuple[tuple[str, str, tuple[str, ...], int, int], ...] = (
     ("dinov2_vit_{}_patch14", "dinov2_vit", ("small", "base", "large"), 14, 518),
     ("dinov2_vit_{}_patch14", "dinov2_swiglu_vit", ("giant",), 14, 518),
     ("dinov2_reg4_vit_{}_patch14", "dinov2_reg4_vit", ("small", "base", "large"), 14, 518),
-    ("mocov3_vit_{}_patch16", "mocov3_vit", ("small", "base"), 16, 224),
+    ("mocov3_vit_{}_patch16", "mocov3_small_vit", ("small",), 16, 224),
+    ("mocov3_vit_{}_patch16", "mocov3_vit", ("base",), 16, 224),
     ("ijepa_vit_{}_patch14", "ijepa_vit", ("huge",), 14, 224),
-    ("ijepa_vit_{}_patch16", "ijepa_vit", ("giant",), 16, 224),
+    ("ijepa_vit_{}_patch16", "ijepa_giant_vit", ("giant",), 16, 224),
     ("maskfeat_vit_{}_patch16", "maskfeat_vit", ("base", "large"), 16, 224),
 )
 """Name with a gap for the size, flavour, sizes, patch size and image size in pixels."""
 
 
 def _fields(flavour: str, size: str, patch: int, image: int) -> dict[str, Any]:
-    return FLAVOURS[flavour] | SIZES[size] | {"patch_size": (patch, patch), "image_size": (image, image)}
+    return SIZES[size] | FLAVOURS[flavour] | {"patch_size": (patch, patch), "image_size": (image, image)}
 
 
 VIT_ENCODERS: dict[str, dict[str, Any]] = {

@@ -29,6 +29,7 @@ class Supervised(Memoryless):
         mixup: parameter of the Beta distribution by which two images are blended; 0 for none (Zhang et al. 2018).
         cutmix: the same for pasting a box of one image into another (Yun et al. 2019).
         erasing: probability that a box of an image is filled with noise (Zhong et al. 2020).
+        standardise: whether stored statistics standardise the features, as in a linear probe that was imported.
         computation: how it is computed.
     """
 
@@ -39,6 +40,7 @@ class Supervised(Memoryless):
     mixup: float = 0.8
     cutmix: float = 1.0
     erasing: float = 0.25
+    standardise: bool = False
     computation: Computation = Computation()
 
     def __post_init__(self) -> None:
@@ -61,7 +63,8 @@ class Supervised(Memoryless):
     @property
     def classifier(self) -> Classifier:
         """Encoder, readout and head."""
-        return Classifier(self.encoder, self.num_classes, self.readout, self.encoder_config.norm_epsilon)
+        epsilon = self.encoder_config.norm_epsilon
+        return Classifier(self.encoder, self.num_classes, self.readout, epsilon, standardise=self.standardise)
 
     def init(self, key: Any) -> Parameters:
         """Fresh parameters `{"encoder": ..., "head": ...}`, in per-block form."""

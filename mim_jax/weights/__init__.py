@@ -1,0 +1,1 @@
+"""Weights of PyTorch and Hugging Face checkpoints, in and out, without PyTorch."""

@@ -1,0 +1,43 @@
+"""How the axes of an array lie there and here: einops patterns, used in both directions."""
+
+import math
+import re
+from collections.abc import Sequence
+
+import einops
+import numpy as np
+
+Shape = tuple[int, ...]
+
+
+def arrange(parts: Sequence[np.ndarray], pattern: str, shape: Shape) -> np.ndarray:
+    """Our array from its parts there; `shape` is ours and tells how axes split."""
+    array = parts[0] if len(parts) == 1 else np.stack(parts)
+    return einops.rearrange(array, pattern, **_sizes(pattern, shape))
+
+
+def arrange_back(array: np.ndarray, pattern: str, parts: int = 1) -> list[np.ndarray]:
+    """Inverse of `arrange`."""
+    there, here = _sides(pattern)
+    whole = einops.rearrange(array, f"{here} -> {there}", **_sizes(pattern, array.shape))
+    return list(whole) if parts > 1 else [whole]
+
+
+def shape_there(pattern: str, shape: Shape, parts: int = 1) -> Shape:
+    """Shape that (each part of) an array of our `shape` has there."""
+    sizes = _sizes(pattern, shape)
+    axes = re.findall(r"\([^)]*\)|\S+", _sides(pattern)[0])
+    whole = tuple(math.prod(sizes.get(name, 1) for name in axis.strip("()").split()) for axis in axes)
+    return whole[1:] if parts > 1 else whole
+
+
+def _sides(pattern: str) -> tuple[str, str]:
+    there, here = pattern.split(" -> ")
+    return there, here
+
+
+def _sizes(pattern: str, shape: Shape) -> dict[str, int]:
+    names = _sides(pattern)[1].split()
+    if len(names) != len(shape):
+        raise ValueError(f"an array of shape {shape} does not fit the pattern '{pattern}'")
+    return dict(zip(names, shape))

@@ -1,0 +1,270 @@
+"""From a checkpoint of another code to a model: recognised, worked out, checked, and then read array by array."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mim_jax.errors import InputError
+from mim_jax.models.build import family
+from mim_jax.models.presets import nearest_preset
+from mim_jax.weights.architecture import (
+    Architecture,
+    checked_statements,
+    from_hugging_face,
+    from_training_arguments,
+    work_out,
+)
+from mim_jax.weights.arrangement import arrange, shape_there
+from mim_jax.weights.checkpoint_file import CheckpointFile, open_checkpoint
+from mim_jax.weights.evidence import Evidence
+from mim_jax.weights.layouts import LAYOUTS, Layout
+from mim_jax.weights.model import Model, parameter_shapes
+from mim_jax.weights.recognition import recognise
+from mim_jax.weights.rules import Rule
+from mim_jax.weights.state_dicts import StateDict, find_state_dicts, is_tensor, select_state_dict
+from mim_jax.weights.trees import flatten, nest
+
+DTYPES = ("float32", "bfloat16", "float16", "float64", "keep")
+"""Types that weights can be given; "keep" leaves every array in the type that it has in the file."""
+
+SHOWN = 3  # names in a message
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a user can ask for.
+
+    Attributes:
+        select: components of the place of the network that is wanted, such as "student" or "momentum_encoder".
+        layout: name of the layout, instead of recognising it.
+        stated: fields that are so, such as `{"num_heads": 12}`.
+        dtype: type of the weights, of `DTYPES`.
+        lenient: leaves out arrays that the layout does not know, instead of refusing them.
+        allow_nonfinite: takes NaN and infinity.
+    """
+
+    select: str = ""
+    layout: str = ""
+    stated: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    dtype: str = "float32"
+    lenient: bool = False
+    allow_nonfinite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise InputError(f"weights cannot be of type '{self.dtype}'; choose one of {', '.join(DTYPES)}")
+        if self.layout and self.layout not in LAYOUTS:
+            raise InputError(f"there is no layout '{self.layout}'; known are {', '.join(LAYOUTS)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One of our arrays and the parts that it is made of."""
+
+    path: str
+    shape: tuple[int, ...]
+    rule: Rule
+    names: tuple[str, ...]
+    parts: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Import:
+    """A checkpoint that is understood; its arrays are not read yet.
+
+    Attributes:
+        file: the file.
+        place: which network of it.
+        layout: its layout.
+        architecture: what it holds.
+        entries: every array of ours, in the order of their paths.
+        notes: sentences about what was taken for granted and what was left out.
+        options: what was asked for.
+    """
+
+    file: CheckpointFile
+    place: str
+    layout: Layout
+    architecture: Architecture
+    entries: tuple[Entry, ...]
+    notes: tuple[str, ...]
+    options: Options
+
+    def dtype(self, entry: Entry) -> np.dtype:
+        """Type that an array will have."""
+        if self.options.dtype == "keep":
+            return np.result_type(*(part.dtype for part in entry.parts))
+        return np.dtype(self.options.dtype)
+
+    def read(self, entry: Entry) -> np.ndarray:
+        """One array of ours; raises InputError if it holds NaN or infinity."""
+        parts = [_values(part) for part in entry.parts]
+        for name, part in zip(entry.names, parts):
+            if not self.options.allow_nonfinite and not _finite(part):
+                raise InputError(
+                    f"{self.file.path}: {name} holds NaN or infinity; take another file, or --allow_nonfinite"
+                )
+        array = arrange(parts, entry.rule.pattern, entry.shape)
+        return np.ascontiguousarray(array, self.dtype(entry))
+
+    def model(self) -> Model:
+        """All arrays in memory."""
+        return Model(
+            self.architecture.encoder,
+            nest((entry.path, self.read(entry)) for entry in self.entries),
+            self.architecture.preprocessing,
+            self.architecture.objective,
+            self.name,
+            self.origin,
+            self.notes,
+        )
+
+    def report(self) -> list[str]:
+        """What was understood, as lines for a reader."""
+        encoder, objective = self.architecture.encoder, self.architecture.objective
+        numbers = sum(math.prod(entry.shape) for entry in self.entries)
+        method = f"with {type(objective).__name__}" if objective is not None else "without a head or decoder"
+        return [
+            f"layout: {self.layout.name}, {self.layout.title}" + (f"; network: {self.place}" if self.place else ""),
+            f"model: {self.name or family(encoder)}, {method}; {numbers:,} numbers in {len(self.entries)} arrays",
+            f"images: {encoder.image_size[0]}x{encoder.image_size[1]}, mean "
+            f"{self.architecture.preprocessing.mean}, std {self.architecture.preprocessing.std}",
+            *(f"note: {note}" for note in self.notes),
+        ]
+
+    @property
+    def name(self) -> str:
+        """Name of the preset that the encoder is; "" if it is none."""
+        return nearest_preset(self.architecture.encoder)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where the weights came from, as plain values."""
+        files = [path.name for path in self.file.files]
+        return {"files": files, "format": self.file.format, "network": self.place, "layout": self.layout.name}
+
+
+def understand(path: str | Path, options: Options = Options()) -> Import:
+    """Opens a checkpoint and works out what it holds, without reading its arrays.
+
+    Raises InputError, naming the file, for whatever cannot be read or does not fit.
+    """
+    file = open_checkpoint(Path(path))
+    try:
+        return _understand(file, options)
+    except InputError as error:
+        raise InputError(f"{file.path}: {error}") from error
+
+
+def _understand(file: CheckpointFile, options: Options) -> Import:
+    found = find_state_dicts(file.content)
+    network = select_state_dict(found, options.select)
+    layout, names = recognise(network.tensors, options.layout)
+    targets = layout.targets(names)
+    shapes = {name: tuple(names[name].shape) for name in names if is_tensor(names[name])}
+    arrays = {
+        path: shapes[_first(parts)] for path, parts in targets.items() if _complete(parts) and _first(parts) in shapes
+    }
+    evidence = Evidence(
+        arrays,
+        {name: shape for name, shape in shapes.items() if layout.is_extra(name)},
+        _given(file, layout, arrays, options),
+        lambda path: _values(names[_first(targets[path])]),
+    )
+    architecture = work_out(layout, evidence, file.preprocessor)
+    entries = _entries(layout, names, parameter_shapes(architecture.encoder, architecture.objective))
+    left_out = _left_out(layout, names, entries, options.lenient)
+    notes = (*_other_networks(found, network), *evidence.assumed, *left_out)
+    return Import(file, network.place, layout, architecture, entries, notes, options)
+
+
+def _given(file: CheckpointFile, layout: Layout, arrays: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """What is stated: by the file, by a configuration beside it, by the user, who has the last word."""
+    if "encoder/patch_embed/kernel" not in arrays:
+        raise InputError("it lacks a patch embedding, without which its architecture cannot be told")
+    by_file = from_training_arguments(file.content, arrays) if layout.family == "vision_transformer" else {}
+    by_user = checked_statements(options.stated, layout.family)
+    return by_file | from_hugging_face(file.config, layout.family) | by_user
+
+
+def _first(parts: Mapping[str, tuple[Rule, int]]) -> str:
+    return min(parts, key=lambda name: parts[name][1])
+
+
+def _complete(parts: Mapping[str, tuple[Rule, int]]) -> bool:
+    return len(parts) == len(next(iter(parts.values()))[0].sources)
+
+
+def _entries(layout: Layout, names: Mapping[str, Any], shapes: Any) -> tuple[Entry, ...]:
+    """Every array that the architecture has; raises InputError if one is missing or has another shape."""
+    entries, missing = [], []
+    for path, leaf in sorted(flatten(shapes).items()):
+        ways = layout.sources_of(path)
+        rule, sources = next((way for way in ways if all(name in names for name in way[1])), (None, ()))
+        if rule is None:
+            missing += [name for name in ways[0][1] if name not in names] if ways else [path]
+        else:
+            entries.append(Entry(path, leaf.shape, rule, sources, tuple(names[name] for name in sources)))
+    if missing:
+        raise InputError(f"it lacks {_some(missing)}, which the architecture that it seems to have needs")
+    for entry in entries:
+        _check(entry)
+    return tuple(entries)
+
+
+def _check(entry: Entry) -> None:
+    wanted = shape_there(entry.rule.pattern, entry.shape, len(entry.parts))
+    for name, part in zip(entry.names, entry.parts):
+        if not is_tensor(part):
+            raise InputError(f"{name} is no array but a {type(part).__name__}")
+        if not _is_floating(part.dtype):
+            raise InputError(f"{name} has numbers of type {part.dtype}, which cannot be weights")
+        if tuple(part.shape) != wanted:
+            raise InputError(
+                f"{name} has shape {list(part.shape)}, but {list(wanted)} is needed beside the other weights; the file "
+                "is of another architecture or damaged"
+            )
+
+
+def _is_floating(dtype: np.dtype) -> bool:
+    return jax.dtypes.issubdtype(dtype, np.floating)
+
+
+def _left_out(layout: Layout, names: Mapping[str, Any], entries: tuple[Entry, ...], lenient: bool) -> list[str]:
+    """Sentences about arrays that nothing was made of; raises InputError for those that the layout does not know."""
+    used = {name for entry in entries for name in entry.names}
+    unused = [name for name in names if name not in used and is_tensor(names[name])]
+    known = [name for name in unused if layout.is_extra(name)]
+    unknown = [name for name in unused if not layout.is_extra(name)]
+    if unknown and not lenient:
+        raise InputError(
+            f"it has {_some(unknown)}, which the layout '{layout.name}' knows no place for; take --lenient to leave "
+            "out what is not known, or --layout to name another layout"
+        )
+    told = [f"left out, as known and not needed: {_some(known)}"] if known else []
+    return [*told, *([f"left out, though not known: {_some(unknown)}"] if unknown else [])]
+
+
+def _other_networks(found: list[StateDict], taken: StateDict) -> list[str]:
+    others = [f"'{network.place}'" for network in found if network is not taken]
+    beside = [f"{count} arrays of '{part}'" for part, count in taken.beside.items()]
+    told = [f"took '{taken.place}'; there is also {', '.join(others)}, see --select"] if others else []
+    return [*told, *([f"left out, beside it: {', '.join(beside)}"] if beside else [])]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _values(part: Any) -> np.ndarray:
+    return part if isinstance(part, np.ndarray) else part.read()
+
+
+def _finite(array: np.ndarray) -> bool:
+    return bool(np.isfinite(array).all())

@@ -1,0 +1,171 @@
+"""Model directories: `model.json`, which says what a model is, and its parameters beside it.
+
+A converted model has its parameters in `parameters.safetensors`, under our paths; the workdir of a run in its
+checkpoints. Both are read by `read_model_directory`.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mim_jax.data.preprocessing import Preprocessing
+from mim_jax.errors import InputError
+from mim_jax.models.build import FAMILIES, AnyEncoderConfig, family
+from mim_jax.pretraining.objective import Objective
+from mim_jax.weights.methods import describe_method, make_objective
+from mim_jax.weights.model import Model, parameter_shapes
+from mim_jax.weights.safetensors_file import read_safetensors, write_safetensors
+from mim_jax.weights.trees import flatten, nest
+
+FORMAT = 1
+DESCRIPTION = "model.json"
+PARAMETERS = "parameters.safetensors"
+
+
+def describe(
+    encoder: AnyEncoderConfig,
+    objective: Objective | None,
+    preprocessing: Preprocessing,
+    *,
+    name: str,
+    origin: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What stands in `model.json`; `parameters` says where they lie."""
+    return {
+        "format": FORMAT,
+        "family": family(encoder),
+        "name": name,
+        "encoder": dataclasses.asdict(encoder),
+        "method": describe_method(objective),
+        "preprocessing": dataclasses.asdict(preprocessing),
+        "origin": dict(origin),
+        "parameters": dict(parameters),
+    }
+
+
+def write_model_directory(
+    folder: Path,
+    description: Callable[[], dict[str, Any]],
+    arrays: Mapping[str, tuple[np.dtype, tuple[int, ...], Callable[[], np.ndarray]]],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Writes a model directory whole or not at all; every array is made when it is its turn, the description last.
+
+    Raises InputError if the folder is there already (unless it is a model directory and `overwrite` is set), or if the
+    disk refuses.
+    """
+    check_output(folder, overwrite)
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        beside.mkdir(parents=True)
+        write_safetensors(beside / PARAMETERS, arrays, {"format": "mim_jax"})
+        (beside / DESCRIPTION).write_text(json.dumps(description(), indent=2) + "\n", encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        beside.rename(folder)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {folder}: {error.strerror or error}; make room there or choose another folder"
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def check_output(folder: Path, overwrite: bool) -> None:
+    """Raises InputError if a model directory may not be written here."""
+    if not folder.exists():
+        return
+    if not (folder / DESCRIPTION).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there already and is no model directory; choose another folder")
+    if (folder / DESCRIPTION).is_file() and not overwrite:
+        raise InputError(f"{folder} holds a model already; choose another folder, or --overwrite")
+    if (folder / "checkpoints").exists():
+        raise InputError(f"{folder} is the folder of a run; choose another folder")
+
+
+def save_model(model: Model, folder: str | Path, *, overwrite: bool = False) -> None:
+    """Writes a model directory from a model in memory."""
+    description = lambda: describe(
+        model.encoder_config,
+        model.objective,
+        model.preprocessing,
+        name=model.name,
+        origin=model.origin,
+        parameters={"file": PARAMETERS},
+    )
+    arrays = {path: np.asarray(leaf) for path, leaf in flatten(model.parameters).items()}
+    entries = {path: (a.dtype, a.shape, lambda a=a: a) for path, a in arrays.items()}
+    write_model_directory(Path(folder), description, entries, overwrite=overwrite)
+
+
+def is_model_directory(path: Path) -> bool:
+    """Whether a folder holds a model of ours."""
+    return (path / DESCRIPTION).is_file()
+
+
+def read_model_directory(folder: Path) -> Model:
+    """The model in a model directory or in the workdir of a run.
+
+    Raises InputError for a description or parameters that are missing, damaged or do not fit each other.
+    """
+    description = _read_description(folder / DESCRIPTION)
+    try:
+        encoder = FAMILIES[description["family"]][0](**_tuples(description["encoder"]))
+        objective = make_objective(_tuples(description.get("method")), encoder)
+        preprocessing = Preprocessing(**_tuples(description["preprocessing"]))
+        place = description["parameters"]
+        name, origin = description["name"], description["origin"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / DESCRIPTION} does not describe a model: {error}; convert it again") from error
+    parameters = _read_parameters(folder, place, parameter_shapes(encoder, objective))
+    return Model(encoder, parameters, preprocessing, objective, name, origin)
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); convert it again") from error
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise InputError(f"{path} is not of format {FORMAT}, which this version reads; convert it again")
+    return description
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, which JSON has, as tuples, which configurations have."""
+    if isinstance(value, Mapping):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _read_parameters(folder: Path, place: Mapping[str, Any], shapes: Any) -> dict[str, Any]:
+    if "file" in place:
+        return _read_file(folder / Path(place["file"]).name, shapes)
+    from mim_jax.training.checkpoint_reading import read_step
+
+    return jax.device_get(read_step(folder / place["folder"], None, shapes, place["key"]))
+
+
+def _read_file(path: Path, shapes: Any) -> dict[str, Any]:
+    stored, _ = read_safetensors(path)
+    wanted = {name: leaf.shape for name, leaf in flatten(shapes).items()}
+    different = [name for name in sorted({*stored, *wanted}) if _shape(stored.get(name)) != wanted.get(name)]
+    if different:
+        raise InputError(
+            f"{path} does not fit the model.json beside it: {different[0]} is {_shape(stored.get(different[0]))} in "
+            f"the one, {wanted.get(different[0])} in the other; convert it again"
+        )
+    return nest((name, np.array(stored[name].read())) for name in wanted)
+
+
+def _shape(tensor: Any) -> tuple[int, ...] | None:
+    return None if tensor is None else tuple(tensor.shape)

@@ -1,0 +1,1 @@
+"""The reference implementations in PyTorch that models are verified against."""

@@ -1,0 +1,82 @@
+"""Tensors out of torch's pickles, left in their file.
+
+Each function raises TypeError for arguments that make no sense.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mim_jax.weights.inert import Global, Opaque, integers
+from mim_jax.weights.tensors import DTYPES, Storage, StoredTensor
+
+MOST_ARGUMENTS = 16
+
+# Classes of torch's storages, and what they hold; new files have untyped ones, with the type at the tensor.
+STORAGE_DTYPES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "ComplexDoubleStorage": "complex128",
+    "ComplexFloatStorage": "complex64",
+    "UntypedStorage": "uint8",
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TypedStorage:
+    """A storage of torch with the type that its class says."""
+
+    storage: Storage
+    dtype: np.dtype
+    swapped: bool = False
+
+
+def _tensor(kept: Any, offset: Any, size: Any, stride: Any, *, dtype: np.dtype | None = None) -> StoredTensor:
+    if not isinstance(kept, TypedStorage):
+        raise TypeError("not a storage")
+    (offset,) = integers((offset,))
+    return StoredTensor(integers(size), dtype or kept.dtype, kept.storage, integers(stride), offset, kept.swapped)
+
+
+def _tensor_v2(kept, offset, size, stride, requires_grad, hooks, metadata=None) -> StoredTensor | Opaque:
+    """A tensor; one whose numbers are to be conjugated or negated when it is used stays opaque."""
+    return Opaque("torch.Tensor") if metadata else _tensor(kept, offset, size, stride)
+
+
+def _tensor_v3(kept, offset, size, stride, requires_grad, hooks, dtype, metadata=None) -> StoredTensor | Opaque:
+    """A tensor of a type that has no class of storage."""
+    known = DTYPES.get(dtype.name) if isinstance(dtype, Global) and dtype.module == "torch" else None
+    return Opaque("torch.Tensor") if metadata or known is None else _tensor(kept, offset, size, stride, dtype=known)
+
+
+def _first(value: Any, *rest: Any) -> Any:
+    """The tensor inside a parameter, or the array or tensor that was on another device."""
+    return value
+
+
+TENSORS: dict[str, Callable[..., Any]] = {
+    "_rebuild_tensor": _tensor,
+    "_rebuild_tensor_v2": _tensor_v2,
+    "_rebuild_tensor_v3": _tensor_v3,
+    "_rebuild_parameter": _first,
+    "_rebuild_parameter_with_state": _first,
+    "_rebuild_device_tensor_from_numpy": _first,
+    "_rebuild_device_tensor_from_cpu_tensor": _first,
+}
+
+
+def tensor_subclass(function: Any, kind: Any, arguments: Any, state: Any) -> Any:
+    """The plain tensor inside an object of a subclass."""
+    if not isinstance(function, Global) or function.module != "torch._utils" or len(arguments) > MOST_ARGUMENTS:
+        raise TypeError("not a way to rebuild a tensor")
+    return TENSORS[function.name](*arguments)
