@@ -2,6 +2,7 @@
 
     python main.py --config=configs/quickstart.py
     python main.py --config=configs/pretrain/mae_vit_b16.py --workdir=runs/mae --config.data.source=/data/imagenet
+    python main.py --config=configs/probe/all_poolings.py --encoder=MAE=runs/mae --config.data.source=/data/imagenet
 
 Any key of the configuration can be changed with --config.group.key=value.
 """
@@ -15,6 +16,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file (a Python file with get_config()).")
+_ENCODERS = flags.DEFINE_multi_string("encoder", [], "An encoder to probe or analyse, NAME=PATH; may be repeated.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/NAME_OF_THE_CONFIGURATION if not given.")
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join a run of many processes, found from the cluster.")
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "Address of process 0 (host:port), where there is no cluster.")
@@ -25,21 +27,61 @@ _PROCESS = flags.DEFINE_integer("process", 0, "Number of this process, with --co
 def main(arguments: list[str]) -> int:
     """Runs the experiment; a user's mistake ends in one sentence and status 2."""
     from mim_jax.errors import InputError
-    from mim_jax.experiments.settings import resolve
 
     try:
         if len(arguments) > 1:
             raise InputError(f"unexpected argument '{arguments[1]}'; flags begin with --")
         if _CONFIG.value is None:
             raise InputError("no configuration given; try --config=configs/quickstart.py")
-        return _run(resolve(_CONFIG.value))  # resolved before JAX is imported: a wrong key is told at once
+        return _run(_resolve(_CONFIG.value))  # resolved before JAX is imported: a wrong key is told at once
     except InputError as error:
         return _fail(error)
 
 
+def _resolve(config: Any) -> Any:
+    """Settings of the experiment that a configuration is of."""
+    from mim_jax.errors import InputError
+
+    experiment = config.get("experiment", "pretrain")
+    if _ENCODERS.value:
+        config = _with_encoders(config, experiment)
+    if experiment == "pretrain":
+        from mim_jax.experiments.settings import resolve
+
+        return resolve(config)
+    if experiment == "probe":
+        from mim_jax.experiments.probe_settings import resolve_probe
+
+        return resolve_probe(config)
+    raise InputError(f"unknown experiment '{experiment}'; known are pretrain, probe")
+
+
+def _with_encoders(config: Any, experiment: str) -> Any:
+    """The configuration with the encoders of the command line instead of its own."""
+    from mim_jax.errors import InputError
+
+    if "encoders" not in config:
+        raise InputError(f"--encoder is not for the experiment '{experiment}'; leave it out")
+    pairs = [pair.partition("=") for pair in _ENCODERS.value]
+    for name, sign, path in pairs:
+        if not (name and sign and path):
+            raise InputError(f"--encoder={name}{sign}{path} is no NAME=PATH, such as MAE=runs/mae")
+    return config.to_dict() | {"encoders": {name: path for name, _, path in pairs}}
+
+
+def _experiment(settings: Any) -> Any:
+    """The module that runs it."""
+    if getattr(settings, "experiment", "pretrain") == "probe":
+        from mim_jax.experiments import probe
+
+        return probe
+    from mim_jax.experiments import pretrain
+
+    return pretrain
+
+
 def _run(settings: Any) -> int:
     from mim_jax.errors import InputError
-    from mim_jax.experiments import pretrain
     from mim_jax.training.distributed import join
     from mim_jax.training.loop import Interrupted
 
@@ -49,7 +91,7 @@ def _run(settings: Any) -> int:
         raise InputError(f"--workdir={_WORKDIR.value} is no local folder; mount the bucket and give its path")
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     try:
-        pretrain.run(settings, Path(_WORKDIR.value or f"runs/{name}"))
+        _experiment(settings).run(settings, Path(_WORKDIR.value or f"runs/{name}"))
     except (Interrupted, KeyboardInterrupt) as interruption:
         print(f"{str(interruption) or 'interrupted'}; start the same command again to go on", file=sys.stderr)
         return 130

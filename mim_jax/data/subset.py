@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mim_jax.data.record import Record, Source
+from mim_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,3 +38,15 @@ def random_subset(source: Source, size: int, seed: int) -> Source:
         return source
     chosen = np.random.default_rng(seed).choice(len(source), size, replace=False)
     return Subset(source, np.sort(chosen))
+
+
+def hold_out(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
+    """A source in two: what stays, and a random part of about `fraction` that is held out, at least one record each.
+
+    Raises InputError if there is only one record.
+    """
+    if len(source) < 2:
+        raise InputError("one image cannot be divided into a part to train on and a part held out; give more")
+    held = min(max(1, round(fraction * len(source))), len(source) - 1)
+    order = np.random.default_rng(seed).permutation(len(source))
+    return Subset(source, np.sort(order[held:])), Subset(source, np.sort(order[:held]))

@@ -47,7 +47,7 @@ class FrozenFeatures:
         found = 0
         host = evaluation_batches(
             self.sources[part],
-            evaluation_transform(settings),
+            evaluation_transform(settings.data, settings.model.image_size),
             batch_size=self._batch_size(),
             process_index=jax.process_index(),
             process_count=jax.process_count(),

@@ -19,7 +19,7 @@ def describe_model(learner: Learner) -> dict[str, Any]:
         learner.preprocessing,
         name=settings.model.name,
         origin={"method": dataclasses.asdict(settings.method), "data": settings.data.source},
-        parameters={"folder": "checkpoints", "key": "parameters"},
+        parameters={"folder": "checkpoints", "key": "average" if settings.optimization.ema_decay else "parameters"},
     )
 
 

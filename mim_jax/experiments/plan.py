@@ -9,9 +9,10 @@ from mim_jax.data.reading import Reader
 from mim_jax.data.sources import Source, open_source
 from mim_jax.data.transforms import Transform, make_transform
 from mim_jax.errors import InputError
-from mim_jax.experiments.settings import Settings
+from mim_jax.experiments.settings import Data, Settings
 
 TRANSFORM_OPTIONS: dict[str, dict[str, str]] = {
+    "linear_probe": {"scale": "crop_scale", "flip_probability": "flip_probability"},
     "none": {},
     "mae_pretrain": {
         "scale": "crop_scale", "interpolation": "interpolation", "flip_probability": "flip_probability",
@@ -68,26 +69,24 @@ def _check_classes(settings: Settings, source: Source) -> None:
         )
 
 
-def training_transform(settings: Settings) -> Transform:
+def training_transform(data: Data, image_size: tuple[int, int]) -> Transform:
     """The augmentation of training images."""
-    data = settings.data
     known = TRANSFORM_OPTIONS.get(data.transform, {"flip_probability": "flip_probability"})
     options = {option: getattr(data, setting) for option, setting in known.items()}
-    return make_transform(data.transform, image_size=settings.model.image_size, **options)
+    return make_transform(data.transform, image_size=image_size, **options)
 
 
-def evaluation_transform(settings: Settings) -> Transform:
+def evaluation_transform(data: Data, image_size: tuple[int, int]) -> Transform:
     """The crop of test images, and of training images whose features are probed."""
-    data = settings.data
     options = {"crop_fraction": data.crop_fraction} if data.crop_fraction else {}
-    return make_transform(data.evaluation_transform, image_size=settings.model.image_size, **options)
+    return make_transform(data.evaluation_transform, image_size=image_size, **options)
 
 
 def make_batches(settings: Settings, source: Source, process_index: int, process_count: int) -> TrainingBatches:
     """Training batches as a function of the step."""
     return TrainingBatches(
         source,
-        training_transform(settings),
+        training_transform(settings.data, settings.model.image_size),
         batch_size=settings.optimization.batch_size,
         seed=settings.optimization.seed,
         process_index=process_index,

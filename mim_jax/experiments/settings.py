@@ -7,7 +7,7 @@ nothing beneath the experiments ever sees the ConfigDict. The groups tell what a
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -232,16 +232,16 @@ def resolve(config: ml_collections.ConfigDict | Mapping[str, Any]) -> Settings:
     return settings
 
 
-def to_json(settings: Settings) -> str:
+def to_json(settings: Any) -> str:
     """The settings as JSON text."""
     return json.dumps(dataclasses.asdict(settings), indent=2) + "\n"
 
 
-def differing_keys(saved: Mapping[str, Any], settings: Settings) -> list[str]:
-    """Keys that decide what is learned and differ between saved settings and these, with both values."""
+def differing_keys(saved: Mapping[str, Any], settings: Any, groups: Sequence[str] = NUMBERS) -> list[str]:
+    """Keys of the groups that differ between saved settings and these, with both values."""
     current = json.loads(to_json(settings))
     differences = []
-    for group in NUMBERS:
+    for group in groups:
         old, new = _flat(saved.get(group, {}), group), _flat(current[group], group)
         for key in sorted(old.keys() | new.keys()):
             if old.get(key) != new.get(key):

@@ -1,24 +1,24 @@
 """The folder of a run: what it was started with, and whether it may go on."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mim_jax.errors import InputError
-from mim_jax.experiments.settings import Settings, differing_keys, to_json
+from mim_jax.experiments.settings import NUMBERS, differing_keys, to_json
 from mim_jax.files import write_atomically
 
 
-def open_workdir(workdir: Path, settings: Settings, *, active: bool = True) -> None:
+def open_workdir(workdir: Path, settings: Any, groups: Sequence[str] = NUMBERS, *, active: bool = True) -> None:
     """Makes a new workdir, or checks that the one there was made with the same settings; writes `config.json`.
 
-    Only one process (`active`) writes. Raises InputError if the folder is not writable, or if settings that decide
-    what is learned differ (unless `config.run.allow_config_change`).
+    `groups` of the settings decide what is learned. Only one process (`active`) writes. Raises InputError if the folder
+    is not writable, or if settings that decide what is learned differ (unless `config.run.allow_config_change`).
     """
     saved = _saved_settings(workdir)
     if saved is not None and not settings.run.allow_config_change:
-        differences = differing_keys(saved, settings)
+        differences = differing_keys(saved, settings, groups)
         if differences:
             raise InputError(
                 f"{workdir} holds a run with other settings: {', '.join(differences)}; use another --workdir, the same "

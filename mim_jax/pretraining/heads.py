@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -72,34 +73,63 @@ class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe and Szegedy 2015) in float32, over the whole batch on however many devices it lies.
 
     The running statistics move towards those of the batch by a tenth; of the variance they take the unbiased one.
+
+    Attributes:
+        epsilon: what is added to the variance.
+        affine: whether a trained scale and bias follow.
+        groups: parts of the batch that are normalised each by itself, as devices do that do not synchronise their
+            statistics; the running ones are the first part's.
     """
 
+    epsilon: float = BATCH_NORM_EPSILON
+    affine: bool = True
+    groups: int = 1
+
     @nn.compact
-    def __call__(self, x: Float[Array, "b d"], training: bool) -> Float[Array, "b d"]:
+    def __call__(self, x: Float[Array, "*b d"], training: bool) -> Float[Array, "*b d"]:
         """Normalises by the statistics of the batch and updates the running ones, or only by the running ones.
 
-        Raises ValueError for a batch of one image in training.
+        Every axis but the last counts as the batch. Raises ValueError in training where there is one vector only, or
+        where the groups do not divide the batch.
         """
         x, width = x.astype(jnp.float32), x.shape[-1:]
-        scale = self.param("scale", nn.initializers.ones, width)
-        bias = self.param("bias", nn.initializers.zeros, width)
         running_mean = self.variable(STATISTICS, "mean", jnp.zeros, width)
         running_variance = self.variable(STATISTICS, "variance", jnp.ones, width)
         mean, variance = running_mean.value, running_variance.value
         if training:
-            mean, variance, unbiased = _moments(x)
-            running_mean.value += BATCH_NORM_MOMENTUM * (mean - running_mean.value)
-            running_variance.value += BATCH_NORM_MOMENTUM * (unbiased - running_variance.value)
-        return (x - mean) * jax.lax.rsqrt(variance + BATCH_NORM_EPSILON) * scale + bias
+            parts = _parts(x, self.groups)
+            mean, variance, unbiased = jax.vmap(_moments)(parts)
+            running_mean.value += BATCH_NORM_MOMENTUM * (mean[0] - running_mean.value)
+            running_variance.value += BATCH_NORM_MOMENTUM * (unbiased[0] - running_variance.value)
+            inner = (slice(None),) + (None,) * (parts.ndim - 2)
+            return self._scaled(
+                ((parts - mean[inner]) * jax.lax.rsqrt(variance[inner] + self.epsilon)).reshape(x.shape)
+            )
+        return self._scaled((x - mean) * jax.lax.rsqrt(variance + self.epsilon))
+
+    def _scaled(self, normed: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        if not self.affine:
+            return normed
+        scale = self.param("scale", nn.initializers.ones, normed.shape[-1:])
+        return normed * scale + self.param("bias", nn.initializers.zeros, normed.shape[-1:])
 
 
-def _moments(x: Float[Array, "b d"]) -> tuple[Float[Array, "d"], Float[Array, "d"], Float[Array, "d"]]:
-    """Mean, variance and unbiased variance over the batch."""
-    batch = x.shape[0]
+def _parts(x: Float[Array, "*b d"], groups: int) -> Float[Array, "g *part d"]:
+    """The batch in equal parts, one after the other."""
+    if groups < 1 or x.shape[0] % groups:
+        raise ValueError(
+            f"a batch of {x.shape[0]} cannot be normalised in {groups} parts; choose a number that divides it"
+        )
+    return x.reshape(groups, x.shape[0] // groups, *x.shape[1:])
+
+
+def _moments(x: Float[Array, "*b d"]) -> tuple[Float[Array, "d"], Float[Array, "d"], Float[Array, "d"]]:
+    """Mean, variance and unbiased variance over all axes but the last."""
+    axes, batch = tuple(range(x.ndim - 1)), math.prod(x.shape[:-1])
     if batch < 2:
         raise ValueError("batch norm needs two images in a (micro-)batch; enlarge it or give the head another norm")
-    mean = x.mean(axis=0)
-    variance = jnp.square(x - mean).mean(axis=0)
+    mean = x.mean(axis=axes)
+    variance = jnp.square(x - mean).mean(axis=axes)
     return mean, variance, variance * batch / (batch - 1)
 
 

@@ -4,13 +4,16 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 
-def draw_per_class(labels: Int[np.ndarray, "n"], count: int, *, seed: int, draw: int = 0) -> Int[np.ndarray, "m"]:
-    """Indices of `count` images of every class, ascending.
+def draw_per_class(
+    labels: Int[np.ndarray, "n"], count: int | Int[np.ndarray, "c"], *, seed: int, draw: int = 0
+) -> Int[np.ndarray, "m"]:
+    """Indices of `count` images of every class, ascending; the counts may differ by class.
 
     They depend on labels, `seed` and `draw` only, so that every encoder sees the same images, and a draw of 5
     contains the draw of 1 with the same number.
     """
-    return np.flatnonzero(_rank_in_class(labels, np.random.default_rng([seed, draw])) < count)
+    counts = np.broadcast_to(count, labels.max() + 1)
+    return np.flatnonzero(_rank_in_class(labels, np.random.default_rng([seed, draw])) < counts[labels])
 
 
 def hold_out(labels: Int[np.ndarray, "n"], fraction: float, *, seed: int) -> Bool[np.ndarray, "n"]:

@@ -60,7 +60,7 @@ def results_grid(table: pd.DataFrame) -> pd.DataFrame:
 def results_text(table: pd.DataFrame) -> str:
     """`results_grid` for a terminal."""
     grid = results_grid(table)
-    return _aligned([list(grid.columns), *grid.to_numpy().tolist()])
+    return aligned([list(grid.columns), *grid.to_numpy().tolist()])
 
 
 def _label_text(label: Any) -> str:
@@ -76,7 +76,8 @@ def _accuracy_text(group: pd.DataFrame, label: Any) -> str:
     return f"{mean:.1f}" if pd.isna(deviation) else f"{mean:.1f} ± {deviation:.1f}"
 
 
-def _aligned(rows: list[list[str]]) -> str:
+def aligned(rows: list[list[str]]) -> str:
+    """Rows of cells as text in columns, the first row underlined."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])

@@ -152,7 +152,10 @@ def _read_parameters(folder: Path, place: Mapping[str, Any], shapes: Any) -> dic
         return _read_file(folder / Path(place["file"]).name, shapes)
     from mim_jax.training.checkpoint_reading import read_step
 
-    return jax.device_get(read_step(folder / place["folder"], None, shapes, place["key"]))
+    _, _, part = place["key"].partition("/")
+    wanted = shapes[part] if part else shapes
+    read = jax.device_get(read_step(folder / place["folder"], None, wanted, place["key"]))
+    return {part: read} if part else read
 
 
 def _read_file(path: Path, shapes: Any) -> dict[str, Any]:

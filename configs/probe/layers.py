@@ -1,0 +1,14 @@
+"""Class token and mean of every block, by nearest neighbours and a linear probe.
+
+python main.py --config=configs/probe/layers.py --encoder=MAE=runs/mae --config.data.source=/data/imagenet
+"""
+
+from mim_jax.experiments.probe_settings import default_probe_config
+
+
+def get_config():
+    config = default_probe_config()
+    config.readings.layers = ()
+    config.readings.poolings = ("cls", "mean")
+    config.protocols = ("k-NN", "logistic")
+    return config

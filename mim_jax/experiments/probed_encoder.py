@@ -1,0 +1,202 @@
+"""One encoder that is probed: its weights on the mesh, what is read of it, and its way from images to inputs."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from mim_jax.data.pipeline import evaluation_batches
+from mim_jax.data.preprocessing import normalise
+from mim_jax.data.sources import Source
+from mim_jax.data.transforms import Transform
+from mim_jax.errors import InputError
+from mim_jax.experiments.plan import evaluation_transform, training_transform
+from mim_jax.experiments.probe_settings import ProbeSettings, Readings
+from mim_jax.models.blocks import Computation
+from mim_jax.models.build import initial_parameters, make_encoder
+from mim_jax.probing.reading import ORACLE, FrozenEncoder, Oracle, Reading, split_inputs
+from mim_jax.training.sharding import batch_sharding, global_batch, state_shardings
+from mim_jax.weights.converting import parse_statements
+from mim_jax.weights.loading import load
+from mim_jax.weights.model import Model
+from mim_jax.weights.trees import flatten
+
+RANDOM = "random:"
+"""In front of a path: the architecture that is there, at random initialisation."""
+
+
+def load_encoder(where: str, stated: str = "", seed: int = 0) -> Model:
+    """The model at a path; raises InputError for whatever cannot be read."""
+    options = {"stated": parse_statements(stated.split())} if stated else {}
+    model = load(where.removeprefix(RANDOM), **options)
+    if not where.startswith(RANDOM):
+        return model
+    fresh = jax.jit(functools.partial(initial_parameters, model.encoder_config))(jax.random.key(seed))
+    return dataclasses.replace(model, parameters={"encoder": fresh}, objective=None)
+
+
+def readings_of(model: Model, wanted: Readings) -> tuple[Reading, ...]:
+    """All combinations of layer, pooling and final norm that an encoder has.
+
+    Raises InputError for a layer that there is not, and if nothing is left.
+    """
+    config = model.encoder_config
+    depth = sum(config.depths)
+    layers = [depth + 1 + layer if layer < 0 else layer for layer in wanted.layers] or list(range(1, depth + 1))
+    for given, layer in zip(wanted.layers or layers, layers):
+        if not 1 <= layer <= depth:
+            raise InputError(
+                f"there is no block {given}; this encoder has {depth}, give 1 to {depth} or -{depth} to -1"
+            )
+    last_stage = depth - config.depths[-1]
+    found = [
+        Reading(layer, pooling, final_norm)
+        for layer in layers
+        for final_norm in wanted.final_norm
+        for pooling in wanted.poolings
+        if not final_norm or (config.final_norm and layer > last_stage)
+    ]
+    if not found:
+        raise InputError(
+            "this encoder has no final norm that could be applied; set config.readings.final_norm=(False,)"
+        )
+    return tuple(dict.fromkeys(found))
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbedEncoder:
+    """What the protocols share."""
+
+    name: str
+    model: Model
+    settings: ProbeSettings
+    mesh: Any
+    oracle: Model | None = None
+
+    @functools.cached_property
+    def readings(self) -> tuple[Reading, ...]:
+        """What is read."""
+        return readings_of(self.model, self.settings.readings)
+
+    @functools.cached_property
+    def frozen(self) -> FrozenEncoder:
+        """The encoder as the probes see it."""
+        rate, config = self.settings.trained.compat_drop_path, self.model.encoder_config
+        config = dataclasses.replace(config, drop_path_rate=rate)
+        computation = Computation(dtype=self.settings.efficiency.dtype)
+        return FrozenEncoder(make_encoder(config, computation), config, self.readings)
+
+    @functools.cached_property
+    def parameters(self) -> Any:
+        """The encoder's parameters where they belong."""
+        tree = self.model.parameters["encoder"]
+        return jax.device_put(tree, state_shardings(tree, self.mesh))
+
+    @functools.cached_property
+    def _seer(self) -> tuple[Oracle, Any] | None:
+        """The oracle and its parameters, if a pooling asks for one."""
+        if not any(ORACLE in reading.module.needs for reading in self.readings):
+            return None
+        if self.oracle is None:
+            raise InputError("the pooling 'oracle' needs another encoder; set config.readings.oracle to its path")
+        config, own = self.oracle.encoder_config, self.model.encoder_config
+        if (config.image_size, config.grid) != (own.image_size, own.grid):
+            raise InputError(
+                f"the oracle sees images of {config.image_size} in {config.grid} patches, the encoder "
+                f"{own.image_size} in {own.grid}; adapt one to the other"
+            )
+        tree = self.oracle.parameters["encoder"]
+        return Oracle(make_encoder(config), config), jax.device_put(tree, state_shardings(tree, self.mesh))
+
+    def read(self, parameters: Any, images: Any, dropout_key: Any = None) -> Any:
+        """The tokens of every source from uint8 images."""
+        own, (tree, oracle_tree) = self.model.preprocessing, parameters
+        extra = None
+        if self._seer is not None:
+            theirs = self.oracle.preprocessing
+            extra = {ORACLE: self._seer[0].attention(oracle_tree, normalise(images, theirs.mean, theirs.std))}
+        return self.frozen.tokens(tree, normalise(images, own.mean, own.std), extra, dropout_key)
+
+    @property
+    def all_parameters(self) -> Any:
+        """Parameters of the encoder, and of the oracle or None."""
+        return self.parameters, self._seer[1] if self._seer else None
+
+    @functools.cached_property
+    def token_shapes(self) -> Any:
+        """Shapes of the tokens of one image, by source."""
+        config = self.model.encoder_config
+        image = jax.ShapeDtypeStruct((1, *config.image_size, config.channels), np.uint8)
+        return jax.eval_shape(self.read, self.all_parameters, image)
+
+    @functools.cached_property
+    def _split(self) -> tuple[Callable[[Any], Any], frozenset[Reading]]:
+        return split_inputs(self.readings, self.token_shapes)
+
+    @property
+    def fixed(self) -> frozenset[Reading]:
+        """Readings whose poolings have nothing to train."""
+        return self._split[1]
+
+    @functools.cached_property
+    def encode(self) -> Callable[[Any], Any]:
+        """Compiled: uint8 images (and a key for stochastic depth) to the inputs of probes."""
+        split = self._split[0]
+
+        @functools.partial(jax.jit, in_shardings=(None, batch_sharding(self.mesh), None))
+        def encode(parameters: Any, images: Any, dropout_key: Any) -> Any:
+            return split(self.read(parameters, images, dropout_key))
+
+        return lambda images, dropout_key=None: encode(self.all_parameters, images, dropout_key)
+
+    @functools.cached_property
+    def input_shapes(self) -> Any:
+        """Shapes of the inputs of one image."""
+        return jax.eval_shape(self._split[0], self.token_shapes)
+
+    @property
+    def training_transform(self) -> Transform:
+        """What training images go through."""
+        size = self.model.preprocessing.image_size
+        data = self.settings.data
+        return training_transform(data, size) if self.settings.trained.augment else evaluation_transform(data, size)
+
+    def evaluation_batches(self, source: Source) -> Iterator[dict[str, Any]]:
+        """Every image once, in order, in its evaluation crop: `inputs`, `label`, `valid`, on the devices."""
+        settings = self.settings
+        shards = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+        host = evaluation_batches(
+            source,
+            evaluation_transform(settings.data, self.model.preprocessing.image_size),
+            batch_size=-(-settings.run.evaluation_batch_size // shards) * shards,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            on_corrupt=settings.data.on_corrupt,
+            num_threads=settings.efficiency.loader_threads or None,
+        )
+        for batch in host:
+            placed = global_batch(batch, self.mesh)
+            yield {"inputs": self.encode(placed["image"]), "label": placed["label"], "valid": placed["valid"]}
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides features: weights, readings, preprocessing, crop."""
+        digest = hashlib.sha256()
+        for path, leaf in sorted(flatten(self.model.parameters["encoder"]).items()):
+            digest.update(path.encode() + np.ascontiguousarray(leaf).tobytes())
+        data = self.settings.data
+        plain = {
+            "encoder": dataclasses.asdict(self.model.encoder_config),
+            "readings": [str(reading) for reading in self.readings],
+            "preprocessing": dataclasses.asdict(self.model.preprocessing),
+            "crop": [data.evaluation_transform, data.crop_fraction],
+            "dtype": self.settings.efficiency.dtype,
+            "oracle": self.settings.readings.oracle,
+        }
+        digest.update(json.dumps(plain, sort_keys=True).encode())
+        return digest.hexdigest()[:16]

@@ -1,0 +1,66 @@
+"""Optimizers of probes; many probes are updated at once, each with its own learning rate and weight decay."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from mim_jax.training.trees import first_match, map_with_names
+
+_VECTORS = ((r"(^|/)(bias|scale|q_bias|v_bias|p)$", False), (r"", True))
+
+
+def _matrices(parameters: Any) -> Any:
+    """True for what has two axes or more in torch; by name, since heads are an axis of their own here."""
+    return map_with_names(lambda name, _: first_match(_VECTORS, name), parameters)
+
+
+def lars(weight_decay: Any, *, momentum: float = 0.9, trust_coefficient: float = 1e-3) -> optax.GradientTransformation:
+    """LARS (You et al. 2017) as in the linear probes of MAE and MoCo: the rate is outside of the momentum.
+
+    Vectors (biases, scales) get neither decay nor trust ratio. The updates still lack the factor `-learning_rate`.
+    """
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay, _matrices),
+        optax.masked(optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient), _matrices),
+        optax.trace(momentum),
+    )
+
+
+def sgd(weight_decay: Any, *, momentum: float = 0.9) -> optax.GradientTransformation:
+    """Stochastic gradient descent with momentum as torch's; the updates lack the factor `-learning_rate`."""
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.trace(momentum))
+
+
+def adamw(weight_decay: Any, *, betas: tuple[float, float] = (0.9, 0.999)) -> optax.GradientTransformation:
+    """AdamW, vectors without decay; the updates lack the factor `-learning_rate`."""
+    return optax.chain(optax.scale_by_adam(*betas), optax.add_decayed_weights(weight_decay, _matrices))
+
+
+OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {"lars": lars, "sgd": sgd, "adamw": adamw}
+"""Name to optimizer, as a function of the weight decay."""
+
+
+def initial_states(name: str, parameters: Any) -> Any:
+    """States for probes that are stacked along a leading axis."""
+    return jax.vmap(OPTIMIZERS[name](0.0).init)(parameters)
+
+
+def update_stacked(
+    name: str,
+    gradients: Any,
+    states: Any,
+    parameters: Any,
+    learning_rates: Float[Array, "g"],
+    weight_decays: Float[Array, "g"],
+) -> tuple[Any, Any]:
+    """Parameters and states of stacked probes after one update, each with its own rate and decay."""
+
+    def update(gradient: Any, state: Any, tree: Any, rate: Any, decay: Any) -> tuple[Any, Any]:
+        changes, state = OPTIMIZERS[name](decay).update(gradient, state, tree)
+        return jax.tree.map(lambda leaf, change: leaf - rate * change, tree, changes), state
+
+    return jax.vmap(update)(gradients, states, parameters, jnp.asarray(learning_rates), jnp.asarray(weight_decays))
