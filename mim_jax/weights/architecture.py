@@ -14,7 +14,7 @@ from mim_jax.pretraining.objective import Objective
 from mim_jax.pretraining.simmim import SimMIM
 from mim_jax.pretraining.supervised import Supervised
 from mim_jax.weights.evidence import Evidence, ratio
-from mim_jax.weights.inert import Opaque
+from mim_jax.weights.files.inert import Opaque
 from mim_jax.weights.layouts import Layout
 from mim_jax.weights.swin_architecture import swin_transformer_fields
 from mim_jax.weights.vit_architecture import vision_transformer_fields
@@ -70,8 +70,8 @@ def from_hugging_face(config: Mapping[str, Any] | None, family: str) -> dict[str
     if not config:
         return {}
     stated = {ours: config[theirs] for theirs, ours in HUGGING_FACE_KEYS.items() if config.get(theirs) is not None}
-    if not any(stated.get("pretrained_windows", ())):
-        stated.pop("pretrained_windows", None)  # zeros, of which there may be more than stages
+    if not any(stated.get("pretrained_windows", (1,))):
+        stated["pretrained_windows"] = ()  # zeros, of which there may be more than stages
     return _checked(stated, family, "config.json")
 
 

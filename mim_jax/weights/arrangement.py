@@ -16,6 +16,26 @@ def arrange(parts: Sequence[np.ndarray], pattern: str, shape: Shape) -> np.ndarr
     return einops.rearrange(array, pattern, **_sizes(pattern, shape))
 
 
+BLOCK = 16
+SMALL = 1 << 16
+
+
+def contiguous(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The same numbers in C order and of this type.
+
+    A large array whose axes are turned round is copied a few rows of the source at a time, so that both what is read
+    and what is written stays in the cache; that is up to four times as fast as all at once.
+    """
+    if array.size < SMALL or array.flags.c_contiguous:
+        return np.ascontiguousarray(array, dtype)
+    copy = np.empty(array.shape, dtype)
+    axis = int(np.argmax(np.abs(array.strides)))
+    source, target = np.moveaxis(array, axis, 0), np.moveaxis(copy, axis, 0)
+    for start in range(0, len(source), BLOCK):
+        target[start : start + BLOCK] = source[start : start + BLOCK]
+    return copy
+
+
 def arrange_back(array: np.ndarray, pattern: str, parts: int = 1) -> list[np.ndarray]:
     """Inverse of `arrange`."""
     there, here = _sides(pattern)

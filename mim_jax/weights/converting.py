@@ -10,7 +10,7 @@ from mim_jax.errors import InputError
 from mim_jax.pretraining.lut import Lut
 from mim_jax.pretraining.mae import MaskedAutoencoder
 from mim_jax.weights.adapting import adapt
-from mim_jax.weights.checkpoint_file import sha256_of
+from mim_jax.weights.files.checkpoint_file import sha256_of
 from mim_jax.weights.importing import Import, Options, understand
 from mim_jax.weights.model import Model
 from mim_jax.weights.model_directory import PARAMETERS, check_output, describe, save_model, write_model_directory

@@ -14,10 +14,10 @@ from mim_jax.pretraining.lut import Lut
 from mim_jax.pretraining.mae import MaskedAutoencoder
 from mim_jax.pretraining.simmim import SimMIM
 from mim_jax.weights.arrangement import arrange_back
+from mim_jax.weights.files.safetensors_file import write_safetensors
 from mim_jax.weights.layouts import LAYOUTS, Layout
 from mim_jax.weights.model import Model
 from mim_jax.weights.rules import Rule
-from mim_jax.weights.safetensors_file import write_safetensors
 from mim_jax.weights.trees import flatten
 
 
@@ -53,7 +53,7 @@ def export_arrays(model: Model, layout: str = "") -> dict[str, np.ndarray]:
             )
         rule, names = _way(ways, parameters)
         parts = arrange_back(np.asarray(parameters[path]), rule.pattern, len(names))
-        front = chosen.front if path.startswith("encoder/") else ""
+        front = chosen.front if path.startswith(chosen.fronted) else ""
         named |= {front + name: part for name, part in zip(names, parts)}
     return named
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from mim_jax.weights.architecture import (
     from_training_arguments,
     work_out,
 )
-from mim_jax.weights.arrangement import arrange, shape_there
-from mim_jax.weights.checkpoint_file import CheckpointFile, open_checkpoint
+from mim_jax.weights.arrangement import arrange, contiguous, shape_there
 from mim_jax.weights.evidence import Evidence
+from mim_jax.weights.files.checkpoint_file import CheckpointFile, open_checkpoint
 from mim_jax.weights.layouts import LAYOUTS, Layout
 from mim_jax.weights.model import Model, parameter_shapes
 from mim_jax.weights.recognition import recognise
@@ -102,21 +103,30 @@ class Import:
         return np.dtype(self.options.dtype)
 
     def read(self, entry: Entry) -> np.ndarray:
-        """One array of ours; raises InputError if it holds NaN or infinity."""
+        """One array of ours, in C order; raises InputError if it holds NaN or infinity."""
+        return contiguous(self._view(entry), self.dtype(entry))
+
+    def _view(self, entry: Entry) -> np.ndarray:
+        """One array of ours in the type of the file, as a view on what was read where that is possible."""
         parts = [_values(part) for part in entry.parts]
         for name, part in zip(entry.names, parts):
             if not self.options.allow_nonfinite and not _finite(part):
                 raise InputError(
                     f"{self.file.path}: {name} holds NaN or infinity; take another file, or --allow_nonfinite"
                 )
-        array = arrange(parts, entry.rule.pattern, entry.shape)
-        return np.ascontiguousarray(array, self.dtype(entry))
+        return arrange(parts, entry.rule.pattern, entry.shape)
 
     def model(self) -> Model:
-        """All arrays in memory."""
+        """All arrays in memory.
+
+        Their axes may be turned round in memory: whoever places them on a device copies them anyhow.
+        """
+        with ThreadPoolExecutor() as pool:
+            arrays = pool.map(lambda entry: self._view(entry).astype(self.dtype(entry), copy=False), self.entries)
+            parameters = nest(zip((entry.path for entry in self.entries), arrays))
         return Model(
             self.architecture.encoder,
-            nest((entry.path, self.read(entry)) for entry in self.entries),
+            parameters,
             self.architecture.preprocessing,
             self.architecture.objective,
             self.name,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mim_jax.errors import InputError
-from mim_jax.weights.checkpoint_file import open_checkpoint
+from mim_jax.weights.files.checkpoint_file import open_checkpoint
 from mim_jax.weights.importing import Options, understand
 from mim_jax.weights.state_dicts import is_tensor
 

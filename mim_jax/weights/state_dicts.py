@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mim_jax.errors import InputError
-from mim_jax.weights.tensors import StoredTensor, shown
+from mim_jax.weights.files.tensors import StoredTensor, shown
 
 WRAPPERS = ("module.", "_orig_mod.", "ema.")
 """What training loops and compilers put in front of every name."""

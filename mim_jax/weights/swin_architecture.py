@@ -46,6 +46,8 @@ def _windows(evidence: Evidence, stages: int) -> list[int]:
     """Side of the window of every stage, as far as tables and buffers tell; of the first one by all means."""
     sides = [_window(evidence, stage) for stage in range(stages)]
     given = evidence.given.get("window")
+    if isinstance(given, tuple) and len(given) != 2:
+        raise InputError("window is one number, or rows and columns; for one a stage --set windows=12,12,12,6")
     first = (given if isinstance(given, int) else given[0]) if given else sides[0]
     if first is None:
         raise InputError("the window of this Swin cannot be told from its weights; state it with --set window=NUMBER")

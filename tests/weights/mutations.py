@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from mim_jax.errors import InputError
-from mim_jax.weights.checkpoint_file import open_checkpoint
-from mim_jax.weights.content import walk
-from mim_jax.weights.tensors import StoredTensor
+from mim_jax.weights.files.checkpoint_file import open_checkpoint
+from mim_jax.weights.files.content import walk
+from mim_jax.weights.files.tensors import StoredTensor
 
 BAD = Path(__file__).parents[1] / "golden" / "bad"
 FILES = (

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from mim_jax.errors import InputError
-from mim_jax.weights.checkpoint_file import open_checkpoint, sha256_of
-from mim_jax.weights.content import walk
-from mim_jax.weights.safetensors_file import write_safetensors
-from mim_jax.weights.tensors import StoredTensor
+from mim_jax.weights.files.checkpoint_file import open_checkpoint, sha256_of
+from mim_jax.weights.files.content import walk
+from mim_jax.weights.files.safetensors_file import write_safetensors
+from mim_jax.weights.files.tensors import StoredTensor
 from tests.weights.writing import state_dict, tensor, write_zip
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -108,7 +108,7 @@ def test_hostile_and_damaged_files_are_refused_in_one_line(name):
 OPEN = """
 import sys
 from mim_jax.errors import InputError
-from mim_jax.weights.checkpoint_file import open_checkpoint
+from mim_jax.weights.files.checkpoint_file import open_checkpoint
 try:
     open_checkpoint(sys.argv[1])
 except InputError as error:
@@ -342,7 +342,7 @@ def test_the_fingerprint_is_the_usual_one_of_a_single_file(tmp_path):
 
 def test_reading_needs_neither_jax_nor_torch():
     code = (
-        "import sys; from mim_jax.weights.checkpoint_file import open_checkpoint; "
+        "import sys; from mim_jax.weights.files.checkpoint_file import open_checkpoint; "
         f"open_checkpoint({str(BAD / 'good.pth')!r}); assert not {{'jax', 'torch', 'flax'}} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

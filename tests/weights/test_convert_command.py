@@ -40,7 +40,7 @@ def test_checkpoint_becomes_a_model_directory(tmp_path, capsys):
 def test_model_directory_goes_back_to_the_same_arrays(tmp_path):
     run(MAE, tmp_path / "model", *MAE_FLAGS)
     assert run(tmp_path / "model", tmp_path / "back.safetensors", "--to", "torch") == 0
-    arrays, _ = mim_jax.weights.safetensors_file.read_safetensors(tmp_path / "back.safetensors")
+    arrays, _ = mim_jax.weights.files.safetensors_file.read_safetensors(tmp_path / "back.safetensors")
     theirs = golden.checkpoint("mae_pretrain")
     assert arrays.keys() == theirs.keys()
     assert all(np.array_equal(arrays[name].read(), theirs[name]) for name in theirs)

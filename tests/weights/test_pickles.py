@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from mim_jax.errors import InputError
-from mim_jax.weights.inert import Global, Opaque
-from mim_jax.weights.pickles import load_pickle
+from mim_jax.weights.files.inert import Global, Opaque
+from mim_jax.weights.files.pickles import load_pickle
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
@@ -175,8 +175,8 @@ def test_bytes_behind_the_pickle_stay_unread():
 DEEP = r"""
 import io
 from mim_jax.errors import InputError
-from mim_jax.weights.inert import Opaque
-from mim_jax.weights.pickles import load_pickle
+from mim_jax.weights.files.inert import Opaque
+from mim_jax.weights.files.pickles import load_pickle
 
 def nested(opening, closing, before=b"", after=b"."):
     data = before + opening * 200_000 + b"N" + closing * 200_000 + after
@@ -239,13 +239,13 @@ def test_integers_beyond_reason_are_refused():
 
 
 def test_a_pickle_has_a_greatest_number_of_operations(monkeypatch):
-    monkeypatch.setattr("mim_jax.weights.pickles.MOST_OPERATIONS", 100)
+    monkeypatch.setattr("mim_jax.weights.files.pickles.MOST_OPERATIONS", 100)
     assert load(b"N0" * 49 + b"N.") is None
     assert "100 operations" in refused(b"N0" * 60 + b"N.")
 
 
 def test_every_operation_of_python_is_known_or_left_out_on_purpose():
-    from mim_jax.weights.pickle_operations import OPERATIONS
+    from mim_jax.weights.files.pickle_operations import OPERATIONS
 
     left_out = {"STRING", "PERSID", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
     assert set(OPERATIONS) | left_out == {opcode.name for opcode in pickletools.opcodes}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mim_jax.errors import InputError
-from mim_jax.weights.safetensors_file import read_safetensors, write_safetensors
-from mim_jax.weights.tensors import DTYPES
+from mim_jax.weights.files.safetensors_file import read_safetensors, write_safetensors
+from mim_jax.weights.files.tensors import DTYPES
 
 TYPES = sorted(set(DTYPES) - {"complex128"})
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from mim_jax.errors import InputError
-from mim_jax.weights.checkpoint_file import open_checkpoint
-from mim_jax.weights.inert import Opaque
-from mim_jax.weights.tensors import LARGEST_EXPANSION, StoredTensor
+from mim_jax.weights.files.checkpoint_file import open_checkpoint
+from mim_jax.weights.files.inert import Opaque
+from mim_jax.weights.files.tensors import LARGEST_EXPANSION, StoredTensor
 from tests.weights.writing import EMPTY_ORDERED_DICT, SYSTEM, state_dict, tensor, text, write_legacy, write_zip
 
 VALUES = np.arange(4, dtype=np.float32) + 0.5
@@ -255,7 +255,7 @@ def test_nested_beyond_reason_and_holding_itself_is_refused(tmp_path):
 
 
 def test_content_that_shares_itself_without_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("mim_jax.weights.content.MOST_VALUES", 1000)
+    monkeypatch.setattr("mim_jax.weights.files.content.MOST_VALUES", 1000)
     doubled = b"".join(b"](h%ch%ceq%c" % (level, level, level + 1) for level in range(60))
     path = write_zip(tmp_path / "m.pth", b"\x80\x02Nq\x00" + doubled + b".", {})
     assert "1000 values" in refused(path)
@@ -302,7 +302,7 @@ def test_a_big_endian_file_of_the_old_format_is_refused(tmp_path):
 
 MEASURE = """
 import resource, sys
-from mim_jax.weights.checkpoint_file import open_checkpoint
+from mim_jax.weights.files.checkpoint_file import open_checkpoint
 content = open_checkpoint(sys.argv[1]).content
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for stored in content.values():

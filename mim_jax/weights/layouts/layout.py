@@ -31,7 +31,8 @@ class Layout:
         family: the family of encoder that it holds.
         pages: tables of rules, as text.
         prefixes: what may stand in front of names and is left out.
-        front: what stands in front of the encoder's names when they are written.
+        front: what stands in front of names when they are written, of the arrays whose paths begin with `fronted`.
+        fronted: those beginnings.
         aliases: (regular expression, replacement) for names in older or other files, tried one after the other.
         required: names (templates) that must all be there for a checkpoint to have this layout.
         absent: names (templates) of which none may be there.
@@ -50,6 +51,7 @@ class Layout:
     pages: tuple[str, ...]
     prefixes: tuple[str, ...] = ()
     front: str = ""
+    fronted: tuple[str, ...] = ("encoder/",)
     aliases: tuple[tuple[str, str], ...] = ()
     required: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()

@@ -162,7 +162,14 @@ KINDS = (
         {"mean_then_norm": CLASSIFIER, "class_token": CLASSIFIER},
     ),
     Kind("Dinov2", "dinov2", "hf_dinov2", _UNBIASED | {"registers": (0,)}, _dinov2_fields, _OF_DINOV2),
-    Kind("Dinov2WithRegisters", "dinov2_with_registers", "hf_dinov2", _UNBIASED, _dinov2_fields, _OF_DINOV2),
+    Kind(
+        "Dinov2WithRegisters",
+        "dinov2_with_registers",
+        "hf_dinov2_with_registers",
+        _UNBIASED,
+        _dinov2_fields,
+        _OF_DINOV2,
+    ),
 )
 """Families of transformers; the first that fits is taken."""
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mim_jax.errors import InputError
-from mim_jax.weights.inert import Global
-from mim_jax.weights.rebuilding import REBUILDS
-from mim_jax.weights.tensors import shown
+from mim_jax.weights.files.inert import Global
+from mim_jax.weights.files.rebuilding import REBUILDS
+from mim_jax.weights.files.tensors import shown
 
 _SIZED = (tuple, list, dict, set, frozenset, str, bytes, bytearray)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mim_jax.weights.inert import Opaque, integers
+from mim_jax.weights.files.inert import Opaque, integers
 
 _NUMBERS_AND_TEXT = re.compile(r"[biufc](?:1|2|4|8|16)|[SU][1-9]\d{0,3}")  # without objects and records
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mim_jax.errors import InputError
-from mim_jax.weights.tensors import StoredTensor, shown
+from mim_jax.weights.files.tensors import StoredTensor, shown
 
 DEEPEST = 64
 MOST_VALUES = 2_000_000

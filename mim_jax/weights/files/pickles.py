@@ -11,8 +11,8 @@ from io import BufferedIOBase
 from typing import Any
 
 from mim_jax.errors import InputError
-from mim_jax.weights.pickle_machine import Machine
-from mim_jax.weights.pickle_operations import OPERATIONS
+from mim_jax.weights.files.pickle_machine import Machine
+from mim_jax.weights.files.pickle_operations import OPERATIONS
 
 LONGEST_LINE = 1 << 16  # of the old textual operations
 MOST_OPERATIONS = 2_000_000

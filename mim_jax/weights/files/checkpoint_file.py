@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from mim_jax.errors import InputError
-from mim_jax.weights.content import checked
-from mim_jax.weights.npz_file import is_npz, read_npz
-from mim_jax.weights.safetensors_file import read_safetensors
-from mim_jax.weights.tensors import shown, unreadable
-from mim_jax.weights.torch_file import is_torch_legacy, is_torch_zip, read_torch_legacy, read_torch_zip
-from mim_jax.weights.zip_entries import zip_entries
+from mim_jax.weights.files.content import checked
+from mim_jax.weights.files.npz_file import is_npz, read_npz
+from mim_jax.weights.files.safetensors_file import read_safetensors
+from mim_jax.weights.files.tensors import shown, unreadable
+from mim_jax.weights.files.torch_file import is_torch_legacy, is_torch_zip, read_torch_legacy, read_torch_zip
+from mim_jax.weights.files.zip_entries import zip_entries
 
 HUGGING_FACE_FILES = ("model.safetensors", "pytorch_model.bin")
 """The files of Hugging Face that hold a model, the preferred one first; those in parts have an index of this name."""

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from mim_jax.errors import InputError
-from mim_jax.weights.content import checked
-from mim_jax.weights.tensors import DTYPES, MOST_AXES, FileStorage, StoredTensor, contiguous, shown, unreadable
+from mim_jax.weights.files.content import checked
+from mim_jax.weights.files.tensors import DTYPES, MOST_AXES, FileStorage, StoredTensor, contiguous, shown, unreadable
 
 LONGEST_HEADER = 100_000_000  # as in the format's own library
 METADATA = "__metadata__"

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mim_jax.weights.inert import Global, Opaque, integers
-from mim_jax.weights.tensors import DTYPES, Storage, StoredTensor
+from mim_jax.weights.files.inert import Global, Opaque, integers
+from mim_jax.weights.files.tensors import DTYPES, Storage, StoredTensor
 
 MOST_ARGUMENTS = 16
 

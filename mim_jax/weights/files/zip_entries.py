@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mim_jax.errors import InputError
-from mim_jax.weights.tensors import FileStorage, shown
+from mim_jax.weights.files.tensors import FileStorage, shown
 
 PIECE = 1 << 20
 LARGEST_RATIO = 100  # of inflated to stored bytes; weights never come near it

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mim_jax.weights.inert import Global, Opaque, check_key, new_object
-from mim_jax.weights.numpy_objects import array_from_buffer, binary, empty_array, scalar, set_array
-from mim_jax.weights.tensors import StoredTensor
-from mim_jax.weights.torch_objects import TENSORS, tensor_subclass
+from mim_jax.weights.files.inert import Global, Opaque, check_key, new_object
+from mim_jax.weights.files.numpy_objects import array_from_buffer, binary, empty_array, scalar, set_array
+from mim_jax.weights.files.tensors import StoredTensor
+from mim_jax.weights.files.torch_objects import TENSORS, tensor_subclass
 
 
 def dictionary(pairs: Any = ()) -> dict:

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from mim_jax.weights.inert import Global, Opaque, check_key, new_object
-from mim_jax.weights.pickle_machine import Machine
-from mim_jax.weights.rebuilding import set_state
+from mim_jax.weights.files.inert import Global, Opaque, check_key, new_object
+from mim_jax.weights.files.pickle_machine import Machine
+from mim_jax.weights.files.rebuilding import set_state
 
 LONGEST_NAME = 256  # of a class or function
 LARGEST_INTEGER_BITS = 8192

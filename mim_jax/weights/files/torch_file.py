@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from mim_jax.errors import InputError
-from mim_jax.weights.content import checked
-from mim_jax.weights.inert import Global, Opaque
-from mim_jax.weights.pickles import load_pickle
-from mim_jax.weights.tensors import DTYPES, FileStorage, shown, unreadable
-from mim_jax.weights.torch_objects import STORAGE_DTYPES, TypedStorage
-from mim_jax.weights.zip_entries import ZipEntry
+from mim_jax.weights.files.content import checked
+from mim_jax.weights.files.inert import Global, Opaque
+from mim_jax.weights.files.pickles import load_pickle
+from mim_jax.weights.files.tensors import DTYPES, FileStorage, shown, unreadable
+from mim_jax.weights.files.torch_objects import STORAGE_DTYPES, TypedStorage
+from mim_jax.weights.files.zip_entries import ZipEntry
 
 PICKLE = "data.pkl"
 BYTE_ORDERS = {b"little": False, b"big": True}

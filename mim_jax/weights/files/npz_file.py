@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from mim_jax.errors import InputError
-from mim_jax.weights.content import checked
-from mim_jax.weights.tensors import StoragePart, StoredTensor, shown
-from mim_jax.weights.zip_entries import ZipEntry
+from mim_jax.weights.files.content import checked
+from mim_jax.weights.files.tensors import StoragePart, StoredTensor, shown
+from mim_jax.weights.files.zip_entries import ZipEntry
 
 LONGEST_HEADER = 10_000
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mim_jax.weights.tensors import MOST_AXES
+from mim_jax.weights.files.tensors import MOST_AXES
 
 MOST_KEY_PARTS = 64
 

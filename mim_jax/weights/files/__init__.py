@@ -1,0 +1,1 @@
+"""Reading files of weights as data, without executing anything in them, and writing safetensors."""
