@@ -89,6 +89,12 @@ def _expression(template: str) -> re.Pattern[str]:
     return re.compile("".join([*pieces, re.escape(template[end:])]))
 
 
+@functools.lru_cache(maxsize=1 << 16)
+def skeleton(name: str) -> str:
+    """A name or a template with a sign for every number, the same for a template and the names that it gives."""
+    return re.sub(r"\{[a-z](?:[+-]\d+)?\}|\d+", "#", name)
+
+
 def read_numbers(template: str, name: str) -> dict[str, int] | None:
     """The numbers with which a template gives `name`, or None if it cannot."""
     found = _expression(template).fullmatch(name)

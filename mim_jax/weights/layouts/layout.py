@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mim_jax.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from mim_jax.weights.rules import Rule, fill, parse_rules, read_numbers
+from mim_jax.weights.rules import Rule, fill, parse_rules, read_numbers, skeleton
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -82,7 +82,14 @@ class Layout:
 
     def fits(self, shapes: Shapes) -> bool:
         """Whether (plain) names have all that is required and nothing that must not be there."""
-        there = lambda template: any(read_numbers(template, name) is not None for name in shapes)
+        by_skeleton: dict[str, list[str]] = {}
+        for name in shapes:
+            by_skeleton.setdefault(skeleton(name), []).append(name)
+
+        def there(template: str) -> bool:
+            names = by_skeleton.get(skeleton(template), ())
+            return any(read_numbers(template, name) is not None for name in names)
+
         return all(map(there, self.required)) and not any(map(there, self.absent)) and self.when(shapes)
 
     def targets(self, names: Iterable[str]) -> dict[str, dict[str, tuple[Rule, int]]]:
@@ -93,14 +100,30 @@ class Layout:
                 found.setdefault(fill(rule.target, numbers), {})[name] = (rule, part)
         return found
 
-    def _matches(self, name: str) -> Iterable[tuple[Rule, int, dict[str, int]]]:
+    @functools.cached_property
+    def _by_skeleton(self) -> dict[str, list[tuple[Rule, int, str]]]:
+        """Rules, parts and templates by the skeleton of the names that they read."""
+        found: dict[str, list[tuple[Rule, int, str]]] = {}
         for rule in self.rules:
             for part, template in enumerate(rule.sources):
-                numbers = read_numbers(template, name)
-                if numbers is not None:
-                    yield rule, part, numbers
+                found.setdefault(skeleton(template), []).append((rule, part, template))
+        return found
+
+    def _matches(self, name: str) -> Iterable[tuple[Rule, int, dict[str, int]]]:
+        for rule, part, template in self._by_skeleton.get(skeleton(name), ()):
+            numbers = read_numbers(template, name)
+            if numbers is not None:
+                yield rule, part, numbers
+
+    @functools.cached_property
+    def _by_target(self) -> dict[str, list[Rule]]:
+        found: dict[str, list[Rule]] = {}
+        for rule in self.rules:
+            found.setdefault(skeleton(rule.target), []).append(rule)
+        return found
 
     def sources_of(self, target: str) -> list[tuple[Rule, tuple[str, ...]]]:
         """The rules that can make one of our arrays, and the names that each wants."""
-        found = ((rule, read_numbers(rule.target, target)) for rule in self.rules)
+        rules = self._by_target.get(skeleton(target), ())
+        found = ((rule, read_numbers(rule.target, target)) for rule in rules)
         return [(rule, tuple(fill(source, n) for source in rule.sources)) for rule, n in found if n is not None]
