@@ -34,7 +34,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["beartype>=0.22", "pytest>=8.3", "pytest-timeout>=2.3", "safetensors>=0.5"],
+        "test": ["beartype>=0.22", "pytest>=8.3", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "safetensors>=0.5"],
         "torch": ["torch>=2.6", "transformers>=4.50"],
         "wandb": ["wandb>=0.18"],
     },

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from mim_jax.errors import InputError
@@ -20,20 +19,19 @@ from mim_jax.weights.architecture import (
     from_training_arguments,
     work_out,
 )
-from mim_jax.weights.arrangement import arrange, contiguous, shape_there
+from mim_jax.weights.arrangement import arrange, contiguous
 from mim_jax.weights.evidence import Evidence
 from mim_jax.weights.files.checkpoint_file import CheckpointFile, open_checkpoint
 from mim_jax.weights.layouts import LAYOUTS, Layout
+from mim_jax.weights.matching import Entry, left_out, match
 from mim_jax.weights.model import Model, parameter_shapes
 from mim_jax.weights.recognition import recognise
 from mim_jax.weights.rules import Rule
 from mim_jax.weights.state_dicts import StateDict, find_state_dicts, is_tensor, select_state_dict
-from mim_jax.weights.trees import flatten, nest
+from mim_jax.weights.trees import nest
 
 DTYPES = ("float32", "bfloat16", "float16", "float64", "keep")
 """Types that weights can be given; "keep" leaves every array in the type that it has in the file."""
-
-SHOWN = 3  # names in a message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,17 +59,6 @@ class Options:
             raise InputError(f"weights cannot be of type '{self.dtype}'; choose one of {', '.join(DTYPES)}")
         if self.layout and self.layout not in LAYOUTS:
             raise InputError(f"there is no layout '{self.layout}'; known are {', '.join(LAYOUTS)}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One of our arrays and the parts that it is made of."""
-
-    path: str
-    shape: tuple[int, ...]
-    rule: Rule
-    names: tuple[str, ...]
-    parts: tuple[Any, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,9 +174,9 @@ def _understand(file: CheckpointFile, options: Options) -> Import:
         lambda path: _values(names[_first(targets[path])]),
     )
     architecture = work_out(layout, evidence, file.preprocessor)
-    entries = _entries(layout, names, parameter_shapes(architecture.encoder, architecture.objective))
-    left_out = _left_out(layout, names, entries, options.lenient)
-    notes = (*_other_networks(found, network), *evidence.assumed, *left_out)
+    entries = match(layout, names, parameter_shapes(architecture.encoder, architecture.objective))
+    not_used = left_out(layout, names, entries, options.lenient)
+    notes = (*_other_networks(found, network), *evidence.assumed, *not_used)
     return Import(file, network.place, layout, architecture, entries, notes, options)
 
 
@@ -210,66 +197,11 @@ def _complete(parts: Mapping[str, tuple[Rule, int]]) -> bool:
     return len(parts) == len(next(iter(parts.values()))[0].sources)
 
 
-def _entries(layout: Layout, names: Mapping[str, Any], shapes: Any) -> tuple[Entry, ...]:
-    """Every array that the architecture has; raises InputError if one is missing or has another shape."""
-    entries, missing = [], []
-    for path, leaf in sorted(flatten(shapes).items()):
-        ways = layout.sources_of(path)
-        rule, sources = next((way for way in ways if all(name in names for name in way[1])), (None, ()))
-        if rule is None:
-            missing += [name for name in ways[0][1] if name not in names] if ways else [path]
-        else:
-            entries.append(Entry(path, leaf.shape, rule, sources, tuple(names[name] for name in sources)))
-    if missing:
-        raise InputError(f"it lacks {_some(missing)}, which the architecture that it seems to have needs")
-    for entry in entries:
-        _check(entry)
-    return tuple(entries)
-
-
-def _check(entry: Entry) -> None:
-    wanted = shape_there(entry.rule.pattern, entry.shape, len(entry.parts))
-    for name, part in zip(entry.names, entry.parts):
-        if not is_tensor(part):
-            raise InputError(f"{name} is no array but a {type(part).__name__}")
-        if not _is_floating(part.dtype):
-            raise InputError(f"{name} has numbers of type {part.dtype}, which cannot be weights")
-        if tuple(part.shape) != wanted:
-            raise InputError(
-                f"{name} has shape {list(part.shape)}, but {list(wanted)} is needed beside the other weights; the file "
-                "is of another architecture or damaged"
-            )
-
-
-def _is_floating(dtype: np.dtype) -> bool:
-    return jax.dtypes.issubdtype(dtype, np.floating)
-
-
-def _left_out(layout: Layout, names: Mapping[str, Any], entries: tuple[Entry, ...], lenient: bool) -> list[str]:
-    """Sentences about arrays that nothing was made of; raises InputError for those that the layout does not know."""
-    used = {name for entry in entries for name in entry.names}
-    unused = [name for name in names if name not in used and is_tensor(names[name])]
-    known = [name for name in unused if layout.is_extra(name)]
-    unknown = [name for name in unused if not layout.is_extra(name)]
-    if unknown and not lenient:
-        raise InputError(
-            f"it has {_some(unknown)}, which the layout '{layout.name}' knows no place for; take --lenient to leave "
-            "out what is not known, or --layout to name another layout"
-        )
-    told = [f"left out, as known and not needed: {_some(known)}"] if known else []
-    return [*told, *([f"left out, though not known: {_some(unknown)}"] if unknown else [])]
-
-
 def _other_networks(found: list[StateDict], taken: StateDict) -> list[str]:
     others = [f"'{network.place}'" for network in found if network is not taken]
     beside = [f"{count} arrays of '{part}'" for part, count in taken.beside.items()]
     told = [f"took '{taken.place}'; there is also {', '.join(others)}, see --select"] if others else []
     return [*told, *([f"left out, beside it: {', '.join(beside)}"] if beside else [])]
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def _values(part: Any) -> np.ndarray:
