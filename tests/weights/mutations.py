@@ -21,11 +21,13 @@ from mim_jax.errors import InputError
 from mim_jax.weights.files.checkpoint_file import open_checkpoint
 from mim_jax.weights.files.content import walk
 from mim_jax.weights.files.tensors import StoredTensor
+from tests.weights.test_torch_tar import torch_tar
 
 BAD = Path(__file__).parents[1] / "golden" / "bad"
 FILES = (
     "good.pth good.safetensors legacy_format.pth protocol4.pth opaque_objects.pth config_object.pth parameters.pth "
-    "views_and_shared_storage.pth deflated_zip.pth bfloat16.safetensors shared_tensor_twice.pth arrays.npz packed.npz"
+    "views_and_shared_storage.pth deflated_zip.pth bfloat16.safetensors shared_tensor_twice.pth arrays.npz packed.npz "
+    "tar.pth"
 ).split()
 MEMORY = 2 * 2**30
 SECONDS = 20
@@ -35,6 +37,8 @@ TASTELESS = (0, 1, 0x7F, 0x80, 0xFF)  # bytes that numbers dislike
 
 def original(name: str) -> bytes:
     """A sound file."""
+    if name == "tar.pth":
+        return torch_tar()
     if name.endswith(".npz"):
         file = io.BytesIO()
         save = np.savez if name == "arrays.npz" else np.savez_compressed

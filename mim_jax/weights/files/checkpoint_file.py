@@ -13,6 +13,7 @@ from mim_jax.weights.files.npz_file import is_npz, read_npz
 from mim_jax.weights.files.safetensors_file import read_safetensors
 from mim_jax.weights.files.tensors import shown, unreadable
 from mim_jax.weights.files.torch_file import is_torch_legacy, is_torch_zip, read_torch_legacy, read_torch_zip
+from mim_jax.weights.files.torch_tar import read_torch_tar
 from mim_jax.weights.files.zip_entries import zip_entries
 
 HUGGING_FACE_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -45,7 +46,7 @@ class CheckpointFile:
 
     Attributes:
         path: what was opened.
-        format: "torch zip", "torch legacy", "safetensors", "npz" or "Hugging Face folder".
+        format: "torch zip", "torch legacy", "torch tar", "safetensors", "npz" or "Hugging Face folder".
         content: nested dicts, lists and tuples with `StoredTensor`s; arrays and `Opaque` objects may be among them.
         config: the config.json of a Hugging Face model.
         preprocessor: its preprocessor_config.json.
@@ -103,6 +104,8 @@ def _open_file(path: Path) -> tuple[str, Any]:
         return "torch legacy", read_torch_legacy(path)
     if _is_safetensors(head):
         return "safetensors", read_safetensors(path)[0]
+    if head[_TAR] == b"ustar":
+        return "torch tar", read_torch_tar(path)
     raise InputError(f"{path} {_what_else(head)}")
 
 
@@ -127,8 +130,6 @@ def _what_else(head: bytes) -> str:
         return "is empty: get it again"
     if known:
         return known
-    if head[_TAR] == b"ustar":
-        return "is a tar archive, or a file of torch before 0.2: unpack it, or save it anew with a newer PyTorch"
     if _is_text(head):
         begin = shown(head.decode(errors="replace").strip(), 40)
         return f"is a text file ('{begin}'), as after a failed download: get it again"
