@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mim_jax.data.pipeline import TrainingBatches
 from mim_jax.data.sources import Source
 from mim_jax.errors import InputError
-from mim_jax.experiments.evaluation import on_host
 from mim_jax.experiments.probed_encoder import ProbedEncoder
 from mim_jax.experiments.stored_features import extract
 from mim_jax.models.flops import encoder_flops
@@ -161,10 +161,16 @@ def count_correct(
     probed: ProbedEncoder, bank: ProbeBank, state: TrainState, source: Source
 ) -> tuple[dict[str, np.ndarray], int]:
     """Images that every probe gets right, by reading, and the number of images: every one exactly once."""
-    count = jax.jit(bank.correct, out_shardings=replicated(probed.mesh))
-    total, right = 0, {str(reading): np.zeros(bank.width, np.int64) for reading in bank.readings}
-    for batch in probed.evaluation_batches(source):
-        total += int(on_host(batch["valid"]).sum())
-        for name, found in count(state, batch["inputs"], batch["label"], batch["valid"]).items():
-            right[name] = right[name] + np.asarray(found)
-    return right, total
+    count = jax.jit(
+        lambda state, batch: (
+            batch["valid"].sum(),
+            bank.correct(state, batch["inputs"], batch["label"], batch["valid"]),
+        ),
+        out_shardings=replicated(probed.mesh),
+    )
+    sums: Any = None
+    for batch in probed.evaluation_batches(source):  # added up on the devices, which the host does not wait for
+        found = count(state, batch)
+        sums = found if sums is None else jax.tree.map(jnp.add, sums, found)
+    total, right = jax.device_get(sums)
+    return right, int(total)

@@ -27,10 +27,18 @@ from mim_jax.training.state import TrainState
 
 @dataclasses.dataclass(frozen=True)
 class ProbeData:
-    """The images of a probing run: to train on, held out of them to choose by, and to test on."""
+    """The images of a probing run.
 
+    Attributes:
+        labelled: all training images.
+        train: those that heads are trained on.
+        held_out: those by which learning rate and decay are chosen; None where there is nothing to choose.
+        test: those that are tested on, once.
+    """
+
+    labelled: Source
     train: Source
-    held_out: Source
+    held_out: Source | None
     test: Source
 
 
@@ -72,8 +80,8 @@ def open_data(settings: ProbeSettings) -> ProbeData:
     if len(train.class_names) < 2:
         raise InputError(f"{data.source} has one class only; a probe needs at least two")
     if len(settings.trained.learning_rates) * len(settings.trained.weight_decays) == 1:
-        return ProbeData(train, test, test)
-    return ProbeData(*hold_out(train, settings.trained.held_out, settings.trained.seed), test)
+        return ProbeData(train, train, None, test)
+    return ProbeData(train, *hold_out(train, settings.trained.held_out, settings.trained.seed), test)
 
 
 def probe_encoder(
@@ -87,7 +95,7 @@ def probe_encoder(
         rows += found
     stored = tuple(protocol for protocol in protocols if protocol != "trained")
     if stored and probed.fixed:
-        rows += probe_stored_features(probed, data.train, data.test, stored, folder)
+        rows += probe_stored_features(probed, data.labelled, data.test, stored, folder)
     if not rows:
         raise InputError("no pooling fits the protocols: k-NN and logistic need one without parameters, such as 'mean'")
     return rows, pooling_pictures(probed, data.test, state, chosen)
@@ -102,14 +110,13 @@ def probe_by_training(
     """
     started = time.monotonic()
     state, bank = train_heads(probed, data.train, folder)
-    several = bank.width > 1
-    held_out = count_correct(probed, bank, state, data.held_out)[0] if several else {}
+    held_out = count_correct(probed, bank, state, data.held_out)[0] if data.held_out is not None else {}
     test, total = count_correct(probed, bank, state, data.test)
     sizes, seconds = bank.parameter_counts(state), time.monotonic() - started
     rows, picked = [], {}
     for reading in bank.readings:
         name = str(reading)
-        chosen = picked[name] = best_probe(held_out[name]) if several else 0
+        chosen = picked[name] = best_probe(held_out[name]) if held_out else 0
         correct = int(test[name][chosen])
         low, high = wilson_interval(correct, total)
         rows.append(

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from mim_jax.data.pipeline import evaluation_batches
 from mim_jax.data.preprocessing import normalise
@@ -24,7 +25,6 @@ from mim_jax.training.sharding import batch_sharding, global_batch, state_shardi
 from mim_jax.weights.converting import parse_statements
 from mim_jax.weights.loading import load
 from mim_jax.weights.model import Model
-from mim_jax.weights.trees import flatten
 
 RANDOM = "random:"
 """In front of a path: the architecture that is there, at random initialisation."""
@@ -187,8 +187,9 @@ class ProbedEncoder:
     def fingerprint(self) -> str:
         """Hash of everything that decides features: weights, readings, preprocessing, crop."""
         digest = hashlib.sha256()
-        for path, leaf in sorted(flatten(self.model.parameters["encoder"]).items()):
-            digest.update(path.encode() + np.ascontiguousarray(leaf).tobytes())
+        for model in (self.model, self.oracle if self._seer else None):
+            for path, leaf in sorted(flatten_dict(model.parameters["encoder"], sep="/").items()) if model else ():
+                digest.update(path.encode() + np.ascontiguousarray(leaf).tobytes())
         data = self.settings.data
         plain = {
             "encoder": dataclasses.asdict(self.model.encoder_config),
@@ -196,7 +197,6 @@ class ProbedEncoder:
             "preprocessing": dataclasses.asdict(self.model.preprocessing),
             "crop": [data.evaluation_transform, data.crop_fraction],
             "dtype": self.settings.efficiency.dtype,
-            "oracle": self.settings.readings.oracle,
         }
         digest.update(json.dumps(plain, sort_keys=True).encode())
         return digest.hexdigest()[:16]

@@ -12,20 +12,16 @@ import numpy as np
 
 from mim_jax.data.sources import Source
 from mim_jax.data.subset import Subset, random_subset
-from mim_jax.errors import InputError
 from mim_jax.experiments.evaluation import on_host
 from mim_jax.experiments.probed_encoder import ProbedEncoder
 from mim_jax.probing.cache import Arrays, FeatureCache
-from mim_jax.probing.draws import draw_per_class
+from mim_jax.probing.evaluate import drawn_per_class, probe_with_labels
 from mim_jax.probing.features import ProbeData
-from mim_jax.probing.knn import knn_accuracy
-from mim_jax.probing.linear import linear_probe
 from mim_jax.probing.reading import Reading
 from mim_jax.probing.selection import wilson_interval
 from mim_jax.probing.table import ProbeRow
 
 ZSCORE_EPSILON = 1e-5
-FEW_SHOT_INVERSE_REGULARISATION = 1.0
 STUDENT_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 """Draws to the factor on the standard error of their mean that gives its 95 % interval (1.96 for more)."""
 
@@ -85,15 +81,17 @@ def _rows(probed: ProbedEncoder, reading: Reading, data: ProbeData, protocol: st
 def _row(
     probed: ProbedEncoder, reading: Reading, data: ProbeData, protocol: str, labels: float | None, neighbours: int
 ) -> ProbeRow:
-    started, frozen, seed = time.monotonic(), probed.settings.frozen, probed.settings.trained.seed
-    counts, parts = None, [data]
-    if labels is not None:
-        counts = _labels_per_class(data, labels)
-        draws = range(frozen.draws)
-        parts = [data.take(draw_per_class(data.train_labels, counts, seed=seed, draw=draw)) for draw in draws]
-    outcomes = [_probe(part, protocol, labels, neighbours, frozen.temperature, seed) for part in parts]
-    accuracies = np.array([accuracy for accuracy, _ in outcomes])
-    total = len(data.test_labels)
+    started, frozen = time.monotonic(), probed.settings.frozen
+    outcomes = probe_with_labels(
+        data,
+        {"logistic": "linear"}.get(protocol, protocol),
+        labels,
+        draws=frozen.draws,
+        seed=probed.settings.trained.seed,
+        neighbours=neighbours,
+        temperature=frozen.temperature,
+    )
+    accuracies, total = np.array([accuracy for accuracy, _ in outcomes]), len(data.test_labels)
     mean = float(accuracies.mean())
     low, high = wilson_interval(round(mean * total), total) if labels is None else _interval_of_draws(accuracies)
     return ProbeRow(
@@ -107,25 +105,9 @@ def _row(
         high=high,
         images=total,
         seconds=time.monotonic() - started,
-        labels_per_class=None if labels is None else round(float(counts.mean())),
-        details=outcomes[0][1] | {"draws": len(parts), "scaling": frozen.scaling},
+        labels_per_class=None if labels is None else round(float(drawn_per_class(data, labels).mean())),
+        details=outcomes[0][1] | {"draws": len(outcomes), "scaling": frozen.scaling},
     )
-
-
-def _probe(
-    data: ProbeData, protocol: str, labels: float | None, neighbours: int, temperature: float, seed: int
-) -> tuple[float, dict[str, Any]]:
-    arrays = (data.train_features, data.train_labels, data.test_features, data.test_labels)
-    if protocol == "k-NN":
-        fewest = int(np.unique(data.train_labels, return_counts=True)[1].min())
-        wanted = min(neighbours, fewest) if labels else neighbours
-        if wanted > len(data.train_labels):
-            raise InputError(f"{wanted} neighbours exceed the {len(data.train_labels)} training images; lower them")
-        details = {"neighbours": wanted, "temperature": temperature}
-        return knn_accuracy(*arrays, **details), details
-    fixed = FEW_SHOT_INVERSE_REGULARISATION if labels else None
-    outcome = linear_probe(*arrays, inverse_regularisation=fixed, seed=seed)
-    return outcome.accuracy, {"inverse_regularisation": outcome.inverse_regularisation, "converged": outcome.converged}
 
 
 def _interval_of_draws(accuracies: np.ndarray) -> tuple[float, float]:
@@ -135,19 +117,3 @@ def _interval_of_draws(accuracies: np.ndarray) -> tuple[float, float]:
         return mean, mean
     half = STUDENT_95.get(draws, 1.96) * float(accuracies.std(ddof=1)) / math.sqrt(draws)
     return max(0.0, mean - half), min(1.0, mean + half)
-
-
-def _labels_per_class(data: ProbeData, labels: float) -> np.ndarray:
-    """Images that are drawn of every class: so many, or this share of them but at least one, if below 1.
-
-    Raises InputError if a class has fewer.
-    """
-    counts = np.bincount(data.train_labels)
-    if labels < 1:
-        return np.maximum(1, np.rint(labels * counts)).astype(int)
-    if counts.min() < labels:
-        raise InputError(
-            f"class {counts.argmin()} has {counts.min()} training images, fewer than {labels:g} labels a class; lower "
-            "config.frozen.shots"
-        )
-    return np.full(len(counts), int(labels))

@@ -1,10 +1,9 @@
 """Named encoders and decoders of the literature."""
 
 import dataclasses
-import difflib
 from typing import Any
 
-from mim_jax.errors import InputError
+from mim_jax.errors import InputError, nearest
 from mim_jax.models.build import FAMILIES, AnyEncoderConfig
 from mim_jax.models.swin_presets import SWIN_ENCODERS
 from mim_jax.models.vit_presets import VIT_ENCODERS
@@ -47,12 +46,7 @@ def preset(table: dict[str, Any], name: str, kind: str) -> Any:
     """Looks a name up; raises InputError with the nearest name if there is none."""
     if name in table:
         return table[name]
-    raise InputError(f"unknown {kind} '{name}'; {_hint(name, table)}")
-
-
-def _hint(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
+    raise InputError(f"unknown {kind} '{name}'; {nearest(name, table)}")
 
 
 def encoder_config(name: str, **changes: Any) -> AnyEncoderConfig:
@@ -62,7 +56,7 @@ def encoder_config(name: str, **changes: Any) -> AnyEncoderConfig:
     known = [field.name for field in dataclasses.fields(kind)]
     for key in changes:
         if key not in known:
-            raise InputError(f"encoder '{name}' has no field '{key}'; {_hint(key, known)}")
+            raise InputError(f"encoder '{name}' has no field '{key}'; {nearest(key, known)}")
     try:
         return kind(**(fields | changes))
     except ValueError as error:

@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from mim_jax.training.optimizers import VECTORS
 from mim_jax.training.trees import first_match, map_with_names
 
-_VECTORS = ((r"(^|/)(bias|scale|q_bias|v_bias|p)$", False), (r"", True))
+_MATRICES = ((rf"{VECTORS}|(^|/)(norm|power)$", False), (r"", True))
 
 
 def _matrices(parameters: Any) -> Any:
     """True for what has two axes or more in torch; by name, since heads are an axis of their own here."""
-    return map_with_names(lambda name, _: first_match(_VECTORS, name), parameters)
+    return map_with_names(lambda name, _: first_match(_MATRICES, name), parameters)
 
 
 def lars(weight_decay: Any, *, momentum: float = 0.9, trust_coefficient: float = 1e-3) -> optax.GradientTransformation:

@@ -13,7 +13,7 @@ from mim_jax.training.schedules import GroupSchedule
 from mim_jax.training.trees import Rules, first_match, map_with_names
 
 # What is a vector in torch. By name, since the ranks here are others: heads are an axis, tokens have one axis only.
-_VECTORS = r"(^|/)(bias|scale|q_bias|v_bias|gamma_1|gamma_2)$"
+VECTORS = r"(^|/)(bias|scale|q_bias|v_bias|gamma_1|gamma_2)$"
 _POSITIONS = r"(^|/)pos_embed/table$"
 
 
@@ -21,19 +21,19 @@ def _all_but(*patterns: str) -> Rules:
     return ((r"|".join(patterns), False), (r"", True))
 
 
-PRETRAINING_DECAY = _all_but(_VECTORS, _POSITIONS)
+PRETRAINING_DECAY = _all_but(VECTORS, _POSITIONS)
 """MAE and LUT pre-training: vectors and fixed positions do not decay. Class and mask token do."""
 
-FINE_TUNING_DECAY = _all_but(_VECTORS, _POSITIONS, r"cls_token$")
+FINE_TUNING_DECAY = _all_but(VECTORS, _POSITIONS, r"cls_token$")
 """Fine-tuning of a ViT (MAE, SimMIM): here the class token does not either. Relative position tables do."""
 
-SWIN_DECAY = _all_but(_VECTORS, _POSITIONS, r"/(relative_position_bias|position_mlp)/", r"/logit_scale$")
+SWIN_DECAY = _all_but(VECTORS, _POSITIONS, r"/(relative_position_bias|position_mlp)/", r"/logit_scale$")
 """Training and fine-tuning of a Swin of either version: nothing that makes up a relative position bias decays."""
 
 SIMMIM_VIT_DECAY = FINE_TUNING_DECAY
 """SimMIM pre-training of a ViT: mask token and relative position tables decay, the class token does not."""
 
-SIMMIM_SWIN_DECAY = _all_but(_VECTORS, _POSITIONS, r"mask_token$")
+SIMMIM_SWIN_DECAY = _all_but(VECTORS, _POSITIONS, r"mask_token$")
 """SimMIM pre-training of a Swin: the mask token does not decay, but relative position tables do, other than in
 fine-tuning: the original's exemption of them matches no name, and its published weights were trained so."""
 

@@ -1,12 +1,11 @@
 """From what a checkpoint shows to an encoder's configuration, its objective and its preprocessing."""
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from mim_jax.data.preprocessing import Preprocessing
-from mim_jax.errors import InputError
+from mim_jax.errors import InputError, nearest
 from mim_jax.models.build import FAMILIES, AnyEncoderConfig
 from mim_jax.models.presets import DECODERS, MAE_MODELS, encoder_config
 from mim_jax.pretraining.mae import DecoderConfig, MaskedAutoencoder
@@ -96,9 +95,7 @@ def checked_statements(stated: Mapping[str, Any], family: str) -> dict[str, Any]
     known = [*_types(family), *OTHER_KEYS]
     for key in stated:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
-            raise InputError(f"there is no '{key}' to set; {hint}")
+            raise InputError(f"there is no '{key}' to set; {nearest(key, known)}")
     return _checked(stated, family, "--set")
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from mim_jax.errors import InputError
-from mim_jax.pretraining.lut import Lut
 from mim_jax.pretraining.mae import MaskedAutoencoder
 from mim_jax.weights.adapting import adapt
 from mim_jax.weights.files.checkpoint_file import sha256_of
@@ -53,7 +52,7 @@ def adapted(model: Model, changes: Mapping[str, Any], *, keep_head: bool = True)
     """
     result = adapt(model.encoder_config, model.parameters["encoder"], **changes)
     objective, notes = model.objective if keep_head else None, (*model.notes, *result.notes)
-    if isinstance(objective, (MaskedAutoencoder, Lut)) and result.config.grid != model.encoder_config.grid:
+    if isinstance(objective, MaskedAutoencoder) and result.config.grid != model.encoder_config.grid:
         objective, notes = None, (*notes, "left out the decoder, whose positions belong to another grid")
     if objective is not None:
         objective = dataclasses.replace(objective, encoder_config=result.config)

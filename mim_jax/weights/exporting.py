@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from mim_jax.errors import InputError
 from mim_jax.files import write_atomically
+from mim_jax.models.presets import preset
 from mim_jax.models.swin import SwinConfig
 from mim_jax.pretraining.lut import Lut
 from mim_jax.pretraining.mae import MaskedAutoencoder
@@ -18,7 +20,6 @@ from mim_jax.weights.files.safetensors_file import write_safetensors
 from mim_jax.weights.layouts import LAYOUTS, Layout
 from mim_jax.weights.model import Model
 from mim_jax.weights.rules import Rule
-from mim_jax.weights.trees import flatten
 
 
 def natural_layout(model: Model) -> Layout:
@@ -41,8 +42,8 @@ def export_arrays(model: Model, layout: str = "") -> dict[str, np.ndarray]:
 
     Raises InputError if the layout has no name for one of them.
     """
-    chosen = _layout(model, layout)
-    parameters = flatten(model.parameters)
+    chosen = preset(LAYOUTS, layout, "layout") if layout else natural_layout(model)
+    parameters = flatten_dict(model.parameters, sep="/")
     named: dict[str, np.ndarray] = {}
     for path in sorted(parameters):
         ways = chosen.sources_of(path)
@@ -56,12 +57,6 @@ def export_arrays(model: Model, layout: str = "") -> dict[str, np.ndarray]:
         front = chosen.front if path.startswith(chosen.fronted) else ""
         named |= {front + name: part for name, part in zip(names, parts)}
     return named
-
-
-def _layout(model: Model, name: str) -> Layout:
-    if name and name not in LAYOUTS:
-        raise InputError(f"there is no layout '{name}'; known are {', '.join(LAYOUTS)}")
-    return LAYOUTS[name] if name else natural_layout(model)
 
 
 def _way(ways: list[tuple[Rule, tuple[str, ...]]], parameters: Mapping[str, Any]) -> tuple[Rule, tuple[str, ...]]:

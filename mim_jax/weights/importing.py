@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
 from mim_jax.errors import InputError
 from mim_jax.models.build import family
-from mim_jax.models.presets import nearest_preset
+from mim_jax.models.presets import nearest_preset, preset
 from mim_jax.weights.architecture import (
     Architecture,
     checked_statements,
@@ -28,7 +29,6 @@ from mim_jax.weights.model import Model, parameter_shapes
 from mim_jax.weights.recognition import recognise
 from mim_jax.weights.rules import Rule
 from mim_jax.weights.state_dicts import StateDict, find_state_dicts, is_tensor, select_state_dict
-from mim_jax.weights.trees import nest
 
 DTYPES = ("float32", "bfloat16", "float16", "float64", "keep")
 """Types that weights can be given; "keep" leaves every array in the type that it has in the file."""
@@ -57,8 +57,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise InputError(f"weights cannot be of type '{self.dtype}'; choose one of {', '.join(DTYPES)}")
-        if self.layout and self.layout not in LAYOUTS:
-            raise InputError(f"there is no layout '{self.layout}'; known are {', '.join(LAYOUTS)}")
+        if self.layout:
+            preset(LAYOUTS, self.layout, "layout")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Import:
         """
         with ThreadPoolExecutor() as pool:
             arrays = pool.map(lambda entry: self._view(entry).astype(self.dtype(entry), copy=False), self.entries)
-            parameters = nest(zip((entry.path for entry in self.entries), arrays))
+            parameters = unflatten_dict(dict(zip((entry.path for entry in self.entries), arrays)), sep="/")
         return Model(
             self.architecture.encoder,
             parameters,

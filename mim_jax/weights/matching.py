@@ -6,13 +6,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from mim_jax.errors import InputError
 from mim_jax.weights.arrangement import shape_there
 from mim_jax.weights.layouts import Layout
 from mim_jax.weights.rules import Rule
 from mim_jax.weights.state_dicts import is_tensor
-from mim_jax.weights.trees import flatten
 
 SHOWN = 3  # names in a message
 
@@ -31,7 +31,7 @@ class Entry:
 def match(layout: Layout, names: Mapping[str, Any], shapes: Any) -> tuple[Entry, ...]:
     """Every array that the architecture has; raises InputError if one is missing or has another shape."""
     entries, missing = [], []
-    for path, leaf in sorted(flatten(shapes).items()):
+    for path, leaf in sorted(flatten_dict(shapes, sep="/").items()):
         ways = layout.sources_of(path)
         rule, sources = next((way for way in ways if all(name in names for name in way[1])), (None, ()))
         if rule is None:

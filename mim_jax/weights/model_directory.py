@@ -4,6 +4,7 @@ A converted model has its parameters in `parameters.safetensors`, under our path
 checkpoints. Both are read by `read_model_directory`.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mim_jax.data.preprocessing import Preprocessing
 from mim_jax.errors import InputError
@@ -22,7 +24,6 @@ from mim_jax.pretraining.objective import Objective
 from mim_jax.weights.files.safetensors_file import read_safetensors, write_safetensors
 from mim_jax.weights.methods import describe_method, make_objective
 from mim_jax.weights.model import Model, parameter_shapes
-from mim_jax.weights.trees import flatten, nest
 
 FORMAT = 1
 DESCRIPTION = "model.json"
@@ -64,20 +65,25 @@ def write_model_directory(
     disk refuses.
     """
     check_output(folder, overwrite)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{state}") for state in ("new", "old"))
+    made = [parent for parent in folder.parents if not parent.exists()]
     try:
-        beside.mkdir(parents=True)
-        write_safetensors(beside / PARAMETERS, arrays, {"format": "mim_jax"})
-        (beside / DESCRIPTION).write_text(json.dumps(description(), indent=2) + "\n", encoding="utf-8")
+        new.mkdir(parents=True)
+        write_safetensors(new / PARAMETERS, arrays, {"format": "mim_jax"})
+        (new / DESCRIPTION).write_text(json.dumps(description(), indent=2) + "\n", encoding="utf-8")
         if folder.exists():
-            shutil.rmtree(folder)
-        beside.rename(folder)
+            folder.rename(old)
+        new.rename(folder)
     except OSError as error:
         raise InputError(
             f"cannot write {folder}: {error.strerror or error}; make room there or choose another folder"
         ) from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        for leftover in (new, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        for parent in made:
+            with contextlib.suppress(OSError):  # it is not empty where all went well
+                parent.rmdir()
 
 
 def check_output(folder: Path, overwrite: bool) -> None:
@@ -102,7 +108,7 @@ def save_model(model: Model, folder: str | Path, *, overwrite: bool = False) -> 
         origin=model.origin,
         parameters={"file": PARAMETERS},
     )
-    arrays = {path: np.asarray(leaf) for path, leaf in flatten(model.parameters).items()}
+    arrays = {path: np.asarray(leaf) for path, leaf in flatten_dict(model.parameters, sep="/").items()}
     entries = {path: (a.dtype, a.shape, lambda a=a: a) for path, a in arrays.items()}
     write_model_directory(Path(folder), description, entries, overwrite=overwrite)
 
@@ -160,14 +166,14 @@ def _read_parameters(folder: Path, place: Mapping[str, Any], shapes: Any) -> dic
 
 def _read_file(path: Path, shapes: Any) -> dict[str, Any]:
     stored, _ = read_safetensors(path)
-    wanted = {name: leaf.shape for name, leaf in flatten(shapes).items()}
+    wanted = {name: leaf.shape for name, leaf in flatten_dict(shapes, sep="/").items()}
     different = [name for name in sorted({*stored, *wanted}) if _shape(stored.get(name)) != wanted.get(name)]
     if different:
         raise InputError(
             f"{path} does not fit the model.json beside it: {different[0]} is {_shape(stored.get(different[0]))} in "
             f"the one, {wanted.get(different[0])} in the other; convert it again"
         )
-    return nest((name, np.array(stored[name].read())) for name in wanted)
+    return unflatten_dict({name: np.array(stored[name].read()) for name in wanted}, sep="/")
 
 
 def _shape(tensor: Any) -> tuple[int, ...] | None:

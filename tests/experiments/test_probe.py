@@ -14,10 +14,12 @@ import pytest
 
 from mim_jax.data.preprocessing import Preprocessing
 from mim_jax.errors import InputError
-from mim_jax.experiments import probe
+from mim_jax.experiments import probe, probe_settings
 from mim_jax.experiments.probe_settings import default_probe_config, resolve_probe
 from mim_jax.models.build import initial_parameters
 from mim_jax.models.presets import encoder_config
+from mim_jax.probing.head import CLASSIFIERS
+from mim_jax.probing.optimizers import OPTIMIZERS
 from mim_jax.weights.model import Model
 from mim_jax.weights.model_directory import save_model
 from tests.experiments.runs import ROOT, finish, signal_after_step, start
@@ -182,7 +184,7 @@ def test_eight_devices_give_the_table_of_one(encoder, tmp_path):
         ({"protocols": ("kNN",)}, "unknown protocol 'kNN'; known are trained, k-NN, logistic"),
         ({"protocols": ("k-NN",), "readings__poolings": ("abmilp",)}, "no pooling fits the protocols"),
         ({"protocols": ("k-NN",), "frozen__neighbours": (2000,)}, "2000 neighbours exceed the 300 training images"),
-        ({"protocols": ("k-NN",), "frozen__shots": (500.0,)}, "fewer than 500 labels a class"),
+        ({"protocols": ("k-NN",), "frozen__shots": (500.0,)}, "fewer than 500 shots"),
         ({"trained__epochs": 0.01}, "has no step"),
         ({"trained__optimizer": "adam"}, "config.trained.optimizer must be one of lars, sgd, adamw, not 'adam'"),
         ({"data__source": "/nowhere"}, "/nowhere"),
@@ -221,3 +223,15 @@ def test_recipes_resolve(name):
     if file == "mae":
         trained = settings.trained
         assert (trained.batch_size, trained.epochs, trained.learning_rates) == (16384, 90.0, (0.1,))
+
+
+def test_settings_know_the_optimizers_and_starts_that_there_are():
+    assert set(probe_settings.OPTIMIZERS) == set(OPTIMIZERS)
+    assert set(probe_settings.STARTS) == set(CLASSIFIERS)
+
+
+def test_stored_features_are_of_all_training_images_whatever_is_held_out(encoder, tmp_path):
+    options = {"protocols": ("k-NN",), "readings__poolings": ("mean",), "frozen__train_images": 0, "frozen__shots": ()}
+    one = run(encoder, tmp_path / "one", **options, trained__learning_rates=(0.02,))
+    several = run(encoder, tmp_path / "several", **options)
+    assert one["accuracy"].item() == several["accuracy"].item()

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mim_jax.probing.optimizers import OPTIMIZERS, initial_states, update_stacked
+from mim_jax.probing.optimizers import OPTIMIZERS, _matrices, initial_states, update_stacked
+from mim_jax.probing.pooling import FrozenTokens, make_pooling
 from tests import golden_cases as golden
 
 
@@ -62,3 +63,14 @@ def test_many_probes_at_once_are_updated_as_one_by_one(name):
             alone[i], own[i] = update_stacked(name, gradient, own[i], alone[i], rates[i : i + 1], decays[i : i + 1])
     for i in range(3):
         jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b[0], rtol=1e-6), together, alone[i])
+
+
+def test_vectors_of_torch_get_neither_decay_nor_trust_ratio_in_any_pooling():
+    frozen = FrozenTokens(jnp.zeros((1, 17, 48)), (4, 4), 1)
+    vectors, matrices = set(), set()
+    for name in ("gem", "cait", "coca", "aim", "abmilp(depth=2)", "clip", "siglip", "vjepa", "ep(queries=2)", "cae"):
+        tree = jax.eval_shape(make_pooling(name).init, jax.random.key(0), frozen)["params"]
+        for path, matrix in jax.tree_util.tree_leaves_with_path(_matrices(tree)):
+            (matrices if matrix else vectors).add(path[-1].key)
+    assert vectors == {"bias", "scale", "gamma_1", "gamma_2", "norm", "power"}
+    assert matrices == {"kernel", "query", "pos_embed"}

@@ -129,7 +129,7 @@ def test_known_checkpoints_are_listed(capsys):
         (["{mae}", "{out}", "--set", "num_heads=5"], "width 48 is not divisible by 5 heads"),
         (["{mae}", "{out}", "--set", "num_heads=four"], "num_heads of --set must be like 12, not 'four'"),
         (["{mae}", "{out}", "--set", "image_size=40,40", *MAE_FLAGS], "pos_embed"),
-        (["{mae}", "{out}", "--layout", "keras"], "there is no layout 'keras'"),
+        (["{mae}", "{out}", "--layout", "keras"], "unknown layout 'keras'"),
         (["{mae}", "{out}", "--layout", "swin"], "it lacks"),
         (["{mae}", "{out}", "--dtype", "int8"], "weights cannot be of type 'int8'"),
         (["{mae}", "{out}", "--image_size", "big"], "--image_size=big is no size"),
@@ -179,3 +179,17 @@ def test_help_and_list_come_without_jax():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "simmim_pretrain__swin_base" in done.stdout
+
+
+def test_failed_conversion_removes_the_folders_that_it_made_and_keeps_the_model_that_was_there(tmp_path, monkeypatch):
+    run(MAE, tmp_path / "model", *MAE_FLAGS)
+    before = (tmp_path / "model" / "parameters.safetensors").read_bytes()
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(model_directory, "write_safetensors", full)
+    assert run(MAE, tmp_path / "model", *MAE_FLAGS, "--overwrite") == 2
+    assert run(MAE, tmp_path / "some" / "where" / "else", *MAE_FLAGS) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (tmp_path / "model" / "parameters.safetensors").read_bytes() == before

@@ -1,5 +1,7 @@
 """What goes in comes out: bit for bit, in every layout."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from tests.weights.test_import_parity import HUGGING_FACE, MAE, MASKED, NETWORKS
 CASES = [*NETWORKS, *HUGGING_FACE, *MASKED, *MAE, "lut_pretrain", "hf_vitmae_encoder"]
 
 
+@functools.cache  # nothing is read of the file yet
 def open_case(name, **options):
     if name.startswith("hf_"):
         return understand(golden.FOLDER / name, Options(**options))
@@ -39,7 +42,7 @@ def test_round_trip_is_exact_to_the_bit(name):
 
 
 def test_every_layout_makes_a_round_trip():
-    assert {open_case(name).layout.name for name in CASES} >= LAYOUTS.keys() - {"linear_probe", "hf_swinv2"}
+    assert {open_case(name, dtype="keep").layout.name for name in CASES} >= LAYOUTS.keys() - {"linear_probe"}
 
 
 def test_written_file_is_read_again_as_the_same_model(tmp_path):

@@ -55,7 +55,7 @@ def read_torch_zip(path: Path, entries: dict[str, ZipEntry]) -> Any:
         return entry
 
     data = entries[pickles[0]].read(0, entries[pickles[0]].size).tobytes()
-    return _weights(load_pickle(BytesIO(data), len(data), str(path), _storages(path, storage, swapped)), path)
+    return weights_in(load_pickle(BytesIO(data), len(data), str(path), _storages(path, storage, swapped)), path)
 
 
 def read_torch_legacy(path: Path) -> Any:
@@ -83,7 +83,7 @@ def read_torch_legacy(path: Path) -> Any:
             _place_storages(file, file_size, [(found[key], counts[key]) for key in keys])
     except OSError as error:
         raise unreadable(path, error) from error
-    return _weights(content, path)
+    return weights_in(content, path)
 
 
 def _is_swapped(path: Path, entry: ZipEntry | None) -> bool:
@@ -129,7 +129,7 @@ def _place_storages(file: BufferedIOBase, file_size: int, storages: list[tuple[F
             raise InputError(f"{storage.path} is cut off or damaged at {storage.name}: get the file again")
 
 
-def _weights(content: Any, path: Path) -> Any:
+def weights_in(content: Any, path: Path) -> Any:
     """`content` if it may hold weights as data; raises InputError for a whole module and for impossible tensors."""
     if isinstance(content, Opaque) and isinstance(content.state, dict) and "_modules" in content.state:
         raise InputError(f"{path} is a whole pickled module of class {shown(content.name)}, not its weights: {_SAVE}")

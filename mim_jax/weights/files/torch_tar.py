@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from mim_jax.errors import InputError
-from mim_jax.weights.files.content import checked
-from mim_jax.weights.files.inert import Opaque, integers
+from mim_jax.weights.files.inert import integers
 from mim_jax.weights.files.pickles import load_pickle
 from mim_jax.weights.files.tensors import DTYPES, FileStorage, StoredTensor, shown
+from mim_jax.weights.files.torch_file import weights_in
 from mim_jax.weights.files.torch_objects import STORAGE_DTYPES, TypedStorage
 
 MEMBERS = ("sys_info", "storages", "tensors", "pickle")
@@ -64,7 +64,7 @@ def read_torch_tar(path: Path) -> Any:
     """
     try:
         with open(path, "rb") as file:
-            return checked(_content(path, *_members(_Part(file, path, 0, path.stat().st_size))), path)
+            return weights_in(_content(path, *_members(_Part(file, path, 0, path.stat().st_size))), path)
     except InputError:
         raise
     except (tarfile.TarError, struct.error, ValueError, TypeError, LookupError, AttributeError) as error:
@@ -89,10 +89,7 @@ def _content(path: Path, system: _Part, storages: _Part, tensors: _Part, pickle:
     if system.pickle().get("little_endian") is not True:
         raise InputError(f"{path} is refused: it was saved on a big-endian machine; save it anew with PyTorch")
     known = _tensors(tensors, _storages(storages))
-    content = pickle.pickle(persistent=lambda key: key[0] if isinstance(key, tuple) else known[int(key, base=10)])
-    if isinstance(content, Opaque) and isinstance(content.state, dict) and "_modules" in content.state:
-        raise InputError(f"{path} is a whole pickled module of class {shown(content.name)}: save its state_dict()")
-    return content
+    return pickle.pickle(persistent=lambda key: key[0] if isinstance(key, tuple) else known[int(key, base=10)])
 
 
 def _storages(part: _Part) -> dict[int, TypedStorage]:
