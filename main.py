@@ -2,11 +2,13 @@
 
     python main.py --config=configs/quickstart.py
     python main.py --config=configs/pretrain/mae_vit_b16.py --workdir=runs/mae --config.data.source=/data/imagenet
-    python main.py --config=configs/probe/all_poolings.py --encoder=MAE=runs/mae --config.data.source=/data/imagenet
+    python main.py --config=configs/probe/poolings.py --encoder=MAE=runs/mae --config.data.source=/data/imagenet
+    python main.py --config=configs/analyze.py --encoder=MAE=runs/mae --encoder=DeiT=deit.pth --config.data.source=/data
 
 Any key of the configuration can be changed with --config.group.key=value.
 """
 
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file (a Python file with get_config()).")
 _ENCODERS = flags.DEFINE_multi_string("encoder", [], "An encoder to probe or analyse, NAME=PATH; may be repeated.")
+_COMPAT = flags.DEFINE_bool("compat", False, "Analysis: print beside ours what the code of other papers would give.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/NAME_OF_THE_CONFIGURATION if not given.")
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join a run of many processes, found from the cluster.")
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "Address of process 0 (host:port), where there is no cluster.")
@@ -43,6 +46,8 @@ def _resolve(config: Any) -> Any:
     from mim_jax.errors import InputError
 
     experiment = config.get("experiment", "pretrain")
+    if _COMPAT.value and experiment != "analyze":
+        raise InputError(f"--compat is not for the experiment '{experiment}'; leave it out")
     if _ENCODERS.value:
         config = _with_encoders(config, experiment)
     if experiment == "pretrain":
@@ -53,7 +58,11 @@ def _resolve(config: Any) -> Any:
         from mim_jax.experiments.probe_settings import resolve_probe
 
         return resolve_probe(config)
-    raise InputError(f"unknown experiment '{experiment}'; known are pretrain, probe")
+    if experiment == "analyze":
+        from mim_jax.experiments.analyze_settings import resolve_analyze, with_compat
+
+        return with_compat(resolve_analyze(config)) if _COMPAT.value else resolve_analyze(config)
+    raise InputError(f"unknown experiment '{experiment}'; known are pretrain, probe, analyze")
 
 
 def _with_encoders(config: Any, experiment: str) -> Any:
@@ -71,13 +80,7 @@ def _with_encoders(config: Any, experiment: str) -> Any:
 
 def _experiment(settings: Any) -> Any:
     """The module that runs it."""
-    if getattr(settings, "experiment", "pretrain") == "probe":
-        from mim_jax.experiments import probe
-
-        return probe
-    from mim_jax.experiments import pretrain
-
-    return pretrain
+    return importlib.import_module(f"mim_jax.experiments.{getattr(settings, 'experiment', 'pretrain')}")
 
 
 def _run(settings: Any) -> int:

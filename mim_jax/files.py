@@ -1,7 +1,14 @@
-"""Writing a file so that a reader never sees half of it."""
+"""Writing a file so that a reader never sees half of it, and arrays in such files."""
 
+import io
 import os
+import zipfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from mim_jax.errors import InputError
 
@@ -22,3 +29,19 @@ def write_atomically(path: str | Path, content: bytes | str) -> Path:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}; make room there or choose another folder"
         ) from error
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, Any], *, compressed: bool = False) -> Path:
+    """Writes arrays by name into an npz file, complete or not at all. Returns the path."""
+    buffer = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(buffer, **arrays)
+    return write_atomically(path, buffer.getvalue())
+
+
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """What `write_arrays` wrote; raises InputError if the file is missing or damaged."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            return dict(stored)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} cannot be read ({error}); delete it, and it is computed again") from error

@@ -10,69 +10,58 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from mim_jax.analysis.style import FAINT, INK, encoder_colours, legend_below, new_figure, styled
+from mim_jax.analysis.panels import (
+    encoder_panels,
+    head_places,
+    label_left,
+    layer_axis,
+    layers_width,
+    statistic_rows,
+    table_colours,
+    uniform_line,
+    value_label,
+)
+from mim_jax.analysis.style import INK, encoder_colours, legend_below, new_figure, styled
 from mim_jax.errors import InputError
 
-PANELS_IN_A_ROW = 4
-LAYER_TICKS = 12
 SMOOTHED_FROM = 60
 """A curve of at least so many points gets a running mean on top."""
 
 
 @styled
 def attention_dots(
-    table: pd.DataFrame, statistic: str, *, uniform: float | Mapping[str, float] | None = None
+    table: pd.DataFrame, statistic: str, *, uniform: float | Mapping[str, float | Sequence[float]] | None = None
 ) -> Figure:
     """One dot for every head over the layers, one panel for every encoder, all on one vertical axis.
 
-    `table` is that of `collect_attention_statistics` (several encoders concatenated). `uniform` is the value of
-    uniform attention (by encoder where grids differ), drawn dashed. Form of Xie et al. 2023, figures 1 and 3.
+    `table` is that of the attention statistics (several encoders concatenated); patch queries are drawn. `uniform` is
+    the value of uniform attention (by encoder where grids differ; one a layer where layers differ), drawn dashed. Form
+    of Xie et al. 2023, figures 1 and 3.
 
     Raises:
         InputError: if the table lacks the statistic.
     """
-    rows = table[table["statistic"] == statistic]
-    if rows.empty:
-        raise InputError(f"no statistic '{statistic}' in the table; it has {sorted(table['statistic'].unique())}")
-    encoders = list(rows["encoder"].unique())
-    columns = min(len(encoders), PANELS_IN_A_ROW)
-    lines = -(-len(encoders) // columns)
-    figure = new_figure(max(4.6, 2.9 * columns), 0.5 + 2.9 * lines)
-    panels = figure.subplots(lines, columns, sharey=True, squeeze=False)
-    for axes, (encoder, colour) in zip(panels.flat, encoder_colours(encoders).items()):
-        _head_dots(axes, rows[rows["encoder"] == encoder], colour)
-        _uniform_line(axes, uniform.get(encoder) if isinstance(uniform, Mapping) else uniform)
-        axes.set(title=encoder, xlabel="layer")
-    for axes in panels.flat[len(encoders) :]:
-        axes.set_visible(False)
-    panels[0, 0].set_ylim(bottom=0)
-    for axes in panels[:, 0]:
-        axes.set_ylabel(f"{statistic.replace('_', ' ')} ({rows['unit'].iloc[0]})")
-    legend_below(figure, panels[0, 0])
+    rows = statistic_rows(table, statistic, of_heads=True)
+    figure, panels = encoder_panels(list(rows["encoder"].unique()), width=layers_width(rows["layer"]))
+    colours = table_colours(table)
+    for encoder, axes in panels.items():
+        own = rows[rows["encoder"] == encoder]
+        _head_dots(axes, own, colours[encoder])
+        uniform_line(axes, uniform.get(encoder) if isinstance(uniform, Mapping) else uniform)
+        layer_axis(axes, own["layer"])
+    first = next(iter(panels.values()))
+    first.set_ylim(bottom=0)
+    label_left(panels.values(), value_label(rows))
+    legend_below(figure, first)
     return figure
 
 
 def _head_dots(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
-    heads = rows["head"].max()
-    # Heads side by side in a fixed order, so that equal values stay apart and a figure repeats.
-    offset = 0.36 * ((rows["head"] - 0.5) / heads - 0.5)
-    axes.vlines(rows["layer"] + offset, rows["ci95_low"], rows["ci95_high"], color=colour, alpha=0.35, linewidth=1)
-    axes.scatter(rows["layer"] + offset, rows["value"], s=22, color=colour, alpha=0.6, linewidths=0, label="one head")
+    place = head_places(rows)
+    axes.vlines(place, rows["ci95_low"], rows["ci95_high"], color=colour, alpha=0.35, linewidth=1)
+    axes.scatter(place, rows["value"], s=22, color=colour, alpha=0.6, linewidths=0, label="one head")
     mean = rows.groupby("layer")["value"].mean()
     axes.plot(mean.index, mean, color=INK, linewidth=1.4, marker="_", markersize=7, label="mean of heads")
-    layers = rows["layer"].max()
-    axes.set_xticks(range(1, layers + 1, -(-layers // LAYER_TICKS)))
-    axes.set_xlim(0.4, layers + 0.6)
-    axes.grid(axis="x", visible=False)
-
-
-def _uniform_line(axes: Axes, value: float | None) -> None:
-    if value is None:
-        return
-    axes.axhline(value, color=FAINT, linestyle=(0, (4, 3)), linewidth=1.2, label="uniform attention")
-    # Outside, because heads may lie anywhere inside.
-    place = axes.get_yaxis_transform()
-    axes.text(1.01, value, f"{value:.4g}", transform=place, va="center", fontsize=7, color=FAINT)
 
 
 @styled

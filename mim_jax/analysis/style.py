@@ -81,7 +81,7 @@ def encoder_colours(names: Sequence[str]) -> dict[str, str]:
 def legend_below(figure: Figure, axes: Axes) -> None:
     """One legend for the figure, below it, from the labels of `axes`."""
     handles, labels = axes.get_legend_handles_labels()
-    inches = 0.45 + 0.062 * max(map(len, labels))  # of an entry: line and text
+    inches = 0.55 + 0.066 * max(map(len, labels))  # of an entry: line and text
     figure.legend(handles, labels, loc="outside lower center", ncols=max(1, int(figure.get_figwidth() / inches)))
 
 

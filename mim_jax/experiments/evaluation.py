@@ -1,4 +1,4 @@
-"""What a run's encoder knows and how it attends, beside the same encoder at random initialisation and raw pixels."""
+"""What a run's encoder knows, beside the same encoder at random initialisation and raw pixels."""
 
 import dataclasses
 import functools
@@ -6,19 +6,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jax.experimental import multihost_utils
 
-from mim_jax.analysis.attention import collect_attention_statistics
 from mim_jax.data.pipeline import evaluation_batches
 from mim_jax.data.sources import Source
 from mim_jax.data.subset import random_subset
 from mim_jax.errors import InputError
 from mim_jax.experiments.learner import Learner
 from mim_jax.experiments.plan import evaluation_transform, make_prepare
-from mim_jax.ops.attention import Observer
 from mim_jax.pretraining.objective import Objective
 from mim_jax.probing.evaluate import probe_features
 from mim_jax.probing.knn import knn_accuracy
@@ -102,17 +99,6 @@ class MeanPatchToken:
         return mean_patch_tokens(out.tokens, out.prefix)
 
 
-@dataclasses.dataclass(frozen=True)
-class Observations:
-    """Parameters, images and an observer to what the observer returned."""
-
-    objective: Objective
-
-    def __call__(self, parameters: Any, images: Any, observer: Observer) -> Any:
-        out = self.objective.encoder.apply({"params": parameters["encoder"]}, images, observer=observer)
-        return out.observations
-
-
 def encoder_function(learner: Learner, parameters: Any) -> Callable[[Any], Any]:
     """Images to features, as a function that hands its parameters to the compiler as arguments."""
     return jax.tree_util.Partial(MeanPatchToken(learner.objective), parameters)
@@ -161,34 +147,6 @@ def probe(frozen: FrozenFeatures, parameters: Any) -> pd.DataFrame:
         for name in encoders
     ]
     return results_table([result for encoder in results for result in encoder])
-
-
-def attention_table(frozen: FrozenFeatures, parameters: Any) -> pd.DataFrame:
-    """Attention statistics of the encoder at random initialisation and pre-trained, on test images, unmasked."""
-    learner = frozen.learner
-    tables = []
-    for name, tree in {"random initialisation": learner.initial().parameters, "pre-trained": parameters}.items():
-        config = learner.objective.encoder_config
-        tables.append(
-            collect_attention_statistics(
-                jax.tree_util.Partial(Observations(learner.objective), tree),
-                _limited(frozen, learner.settings.evaluation.attention_images),
-                encoder=name,
-                grid=config.grid,
-                prefix=config.prefix,
-                patch_size=config.patch_size,
-            )
-        )
-    return pd.concat(tables, ignore_index=True)
-
-
-def _limited(frozen: FrozenFeatures, limit: int) -> Iterator[tuple[Any, Any]]:
-    prepare = make_prepare(frozen.learner.preprocessing)
-    left = limit
-    for batch in frozen.batches("test", limit):
-        rank = jnp.cumsum(batch["valid"])
-        yield prepare(batch)["image"], batch["valid"] & (rank <= left)
-        left -= int(rank[-1])
 
 
 def check_labels(source: Source, part: str) -> None:

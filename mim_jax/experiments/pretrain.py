@@ -11,8 +11,9 @@ from mim_jax.data.pipeline import TrainingBatches
 from mim_jax.data.sources import Source, open_source
 from mim_jax.errors import InputError
 from mim_jax.experiments import plan
+from mim_jax.experiments.attention_evaluation import attention_table, watched_statistics
 from mim_jax.experiments.dry_run import describe_run
-from mim_jax.experiments.evaluation import FrozenFeatures, attention_table, check_labels, knn_of, probe
+from mim_jax.experiments.evaluation import FrozenFeatures, check_labels, knn_of, probe
 from mim_jax.experiments.learner import Learner
 from mim_jax.experiments.model_directory import write_model_json
 from mim_jax.experiments.objectives import make_objective
@@ -171,7 +172,7 @@ def _last_good(checkpoints: Checkpoints, diverged: int) -> str:
 
 
 def _extras(learner: Learner, source: Source, test: Source, writers: Writers, workdir: Path) -> list[Every]:
-    """Pictures and the k-NN accuracy during training."""
+    """Pictures, the k-NN accuracy and statistics during training."""
     settings = learner.settings
     frozen = FrozenFeatures(learner, source, test)
     extras = []
@@ -183,6 +184,13 @@ def _extras(learner: Learner, source: Source, test: Source, writers: Writers, wo
             Every(
                 settings.evaluation.knn_every,
                 lambda step, state: {"evaluation/knn_accuracy": knn_of(frozen, trained_parameters(state))},
+            )
+        )
+    if settings.evaluation.statistics_every:
+        extras.append(
+            Every(
+                settings.evaluation.statistics_every,
+                lambda step, state: watched_statistics(frozen, trained_parameters(state)),
             )
         )
     return extras

@@ -13,10 +13,11 @@ from mim_jax.data.subset import hold_out
 from mim_jax.errors import InputError
 from mim_jax.experiments.evaluation import check_labels
 from mim_jax.experiments.head_training import count_correct, train_heads
+from mim_jax.experiments.placed_encoder import load_encoder
 from mim_jax.experiments.probe_pictures import pooling_pictures
 from mim_jax.experiments.probe_report import write_probe_report
 from mim_jax.experiments.probe_settings import NUMBERS, ProbeSettings
-from mim_jax.experiments.probed_encoder import ProbedEncoder, load_encoder
+from mim_jax.experiments.probed_encoder import ProbedEncoder
 from mim_jax.experiments.stored_features import probe_stored_features
 from mim_jax.experiments.workdir import open_workdir
 from mim_jax.probing.selection import best_probe, wilson_interval

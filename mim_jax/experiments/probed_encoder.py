@@ -2,42 +2,24 @@
 
 import dataclasses
 import functools
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict
 
-from mim_jax.data.pipeline import evaluation_batches
 from mim_jax.data.preprocessing import normalise
 from mim_jax.data.sources import Source
 from mim_jax.data.transforms import Transform
 from mim_jax.errors import InputError
+from mim_jax.experiments.placed_encoder import PlacedEncoder
 from mim_jax.experiments.plan import evaluation_transform, training_transform
 from mim_jax.experiments.probe_settings import ProbeSettings, Readings
 from mim_jax.models.blocks import Computation
-from mim_jax.models.build import initial_parameters, make_encoder
+from mim_jax.models.build import make_encoder
 from mim_jax.probing.reading import ORACLE, FrozenEncoder, Oracle, Reading, split_inputs
-from mim_jax.training.sharding import batch_sharding, global_batch, state_shardings
-from mim_jax.weights.converting import parse_statements
-from mim_jax.weights.loading import load
+from mim_jax.training.sharding import batch_sharding, state_shardings
 from mim_jax.weights.model import Model
-
-RANDOM = "random:"
-"""In front of a path: the architecture that is there, at random initialisation."""
-
-
-def load_encoder(where: str, stated: str = "", seed: int = 0) -> Model:
-    """The model at a path; raises InputError for whatever cannot be read."""
-    options = {"stated": parse_statements(stated.split())} if stated else {}
-    model = load(where.removeprefix(RANDOM), **options)
-    if not where.startswith(RANDOM):
-        return model
-    fresh = jax.jit(functools.partial(initial_parameters, model.encoder_config))(jax.random.key(seed))
-    return dataclasses.replace(model, parameters={"encoder": fresh}, objective=None)
 
 
 def readings_of(model: Model, wanted: Readings) -> tuple[Reading, ...]:
@@ -92,10 +74,16 @@ class ProbedEncoder:
         return FrozenEncoder(make_encoder(config, computation), config, self.readings)
 
     @functools.cached_property
+    def placed(self) -> PlacedEncoder:
+        """The encoder on the mesh."""
+        settings = self.settings
+        size = settings.run.evaluation_batch_size
+        return PlacedEncoder(self.name, self.model, self.mesh, settings.data, settings.efficiency, size)
+
+    @property
     def parameters(self) -> Any:
         """The encoder's parameters where they belong."""
-        tree = self.model.parameters["encoder"]
-        return jax.device_put(tree, state_shardings(tree, self.mesh))
+        return self.placed.parameters
 
     @functools.cached_property
     def _seer(self) -> tuple[Oracle, Any] | None:
@@ -168,35 +156,11 @@ class ProbedEncoder:
 
     def evaluation_batches(self, source: Source) -> Iterator[dict[str, Any]]:
         """Every image once, in order, in its evaluation crop: `inputs`, `label`, `valid`, on the devices."""
-        settings = self.settings
-        shards = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
-        host = evaluation_batches(
-            source,
-            evaluation_transform(settings.data, self.model.preprocessing.image_size),
-            batch_size=-(-settings.run.evaluation_batch_size // shards) * shards,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            on_corrupt=settings.data.on_corrupt,
-            num_threads=settings.efficiency.loader_threads or None,
-        )
-        for batch in host:
-            placed = global_batch(batch, self.mesh)
-            yield {"inputs": self.encode(placed["image"]), "label": placed["label"], "valid": placed["valid"]}
+        for batch in self.placed.batches(source):
+            yield {"inputs": self.encode(batch["image"]), "label": batch["label"], "valid": batch["valid"]}
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of everything that decides features: weights, readings, preprocessing, crop."""
-        digest = hashlib.sha256()
-        for model in (self.model, self.oracle if self._seer else None):
-            for path, leaf in sorted(flatten_dict(model.parameters["encoder"], sep="/").items()) if model else ():
-                digest.update(path.encode() + np.ascontiguousarray(leaf).tobytes())
-        data = self.settings.data
-        plain = {
-            "encoder": dataclasses.asdict(self.model.encoder_config),
-            "readings": [str(reading) for reading in self.readings],
-            "preprocessing": dataclasses.asdict(self.model.preprocessing),
-            "crop": [data.evaluation_transform, data.crop_fraction],
-            "dtype": self.settings.efficiency.dtype,
-        }
-        digest.update(json.dumps(plain, sort_keys=True).encode())
-        return digest.hexdigest()[:16]
+        others = [self.oracle] if self._seer else []
+        return self.placed.fingerprint(*others, readings=[str(reading) for reading in self.readings])

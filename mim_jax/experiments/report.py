@@ -6,13 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from mim_jax.analysis.attention import ATTENTION_STATISTICS
+from mim_jax.analysis.definitions import STATISTICS
 from mim_jax.analysis.figures import attention_dots, probe_chart, training_curves
+from mim_jax.analysis.head_figures import divergence_dots
 from mim_jax.analysis.report import Configuration, Figure, Section, Table, write_report
+from mim_jax.analysis.result import layout_of
 from mim_jax.analysis.style import save_figure
 from mim_jax.experiments.learner import Learner
 from mim_jax.models.build import family
-from mim_jax.ops.attention_statistics import uniform_attention_distance, uniform_attention_entropy
 from mim_jax.probing.results import results_grid
 from mim_jax.training.metrics import read_metrics
 
@@ -26,6 +27,9 @@ LOSSES = {
     "supervised": "Cross-entropy with mixed and smoothed labels",
 }
 """What the loss of a method is."""
+
+DOTS = ("attention_distance", "attention_entropy")
+"""Statistics that are drawn as a dot for every head."""
 
 FAMILY_NAMES = {"vision_transformer": "vision transformer", "swin_transformer": "Swin transformer"}
 
@@ -135,21 +139,17 @@ def _attention(run: RunReport) -> list[Section]:
     if run.attention is None:
         return []
     config = run.learner.objective.encoder_config
-    uniform: dict[str, float | None] = {"attention_distance": None, "attention_entropy": None}
-    if len(config.depths) == 1:  # with stages, every one has its own
-        uniform = {
-            "attention_distance": uniform_attention_distance(config.grid, config.patch_size),
-            "attention_entropy": uniform_attention_entropy(config.grid),
-        }
+    names = run.attention["encoder"].unique()
+    uniform = {name: dict.fromkeys(names, layout_of(config).uniform(name)) for name in DOTS}
+    figures = {name: attention_dots(run.attention, name, uniform=uniform[name]) for name in DOTS}
+    figures["kl_between_heads"] = divergence_dots(run.attention)
     parts: list[Any] = []
-    for statistic, value in uniform.items():
-        figure = attention_dots(run.attention, statistic, uniform=value)
+    for statistic, figure in figures.items():
         save_figure(figure, run.figures, statistic)
-        described = ATTENTION_STATISTICS[statistic]
+        described = STATISTICS[statistic]
         parts.append(
             Figure(figure, f"{statistic.replace('_', ' ').capitalize()} ({described.unit}): {described.definition}.")
         )
-    parts.append(
-        Table(run.attention.drop(columns="definition"), "All attention statistics by encoder, layer and head.")
-    )
+    layers = run.attention[run.attention["head"].isna()].drop(columns=["head", "definition"])
+    parts.append(Table(layers, "Statistics by encoder and layer; single heads and definitions are in attention.csv."))
     return [Section("How it attends", parts)]

@@ -149,7 +149,10 @@ class Optimization:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What is measured on frozen features; needs labels. `knn_every` is in steps, 0 means never.
+    """What is measured on frozen features. `knn_every` and `statistics_every` are in steps, 0 means never.
+
+    Probes and k-NN need labels. Every `statistics_every` steps attention distance, entropy and divergence between heads
+    of every layer, and RankMe of the last one, are logged, of `attention_images` test images.
 
     `train_images` bounds the training images whose features are probed (a fixed random part; 0 takes all).
     """
@@ -157,6 +160,7 @@ class Evaluation:
     probe: bool = False
     attention: bool = True
     knn_every: int = 0
+    statistics_every: int = 0
     shots: tuple[int, ...] = (1, 5, 10)
     draws: int = 5
     train_images: int = 0

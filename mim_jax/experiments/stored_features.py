@@ -1,6 +1,5 @@
 """Probes of stored features: nearest neighbours and logistic regression, with all labels and with few."""
 
-import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from mim_jax.data.sources import Source
 from mim_jax.data.subset import Subset, random_subset
 from mim_jax.experiments.evaluation import on_host
+from mim_jax.experiments.placed_encoder import listing_hash
 from mim_jax.experiments.probed_encoder import ProbedEncoder
 from mim_jax.probing.cache import Arrays, FeatureCache
 from mim_jax.probing.evaluate import drawn_per_class, probe_with_labels
@@ -45,9 +45,7 @@ def probe_stored_features(
 
 def extract(probed: ProbedEncoder, source: Source, folder: Path) -> Arrays:
     """Pooled features of every reading, and `label`, of all images in order; kept on disk."""
-    size = probed.settings.run.evaluation_batch_size
-    shards = probed.mesh.shape["data"] * probed.mesh.shape["fsdp"]
-    size = -(-size // shards) * shards
+    size = probed.placed.rows
 
     def compute(start: int) -> Iterator[Arrays]:
         rest = Subset(source, np.arange(start * size, len(source)))
@@ -55,8 +53,7 @@ def extract(probed: ProbedEncoder, source: Source, folder: Path) -> Arrays:
             pooled, label, valid = on_host((batch["inputs"]["pooled"], batch["label"], batch["valid"]))
             yield {name: values[valid] for name, values in (pooled | {"label": label}).items()}
 
-    listing = hashlib.sha256("\n".join([source.describe(i) for i in range(len(source))] + [str(size)]).encode())
-    cache = FeatureCache(folder / "features", f"{probed.fingerprint}-{listing.hexdigest()[:16]}")
+    cache = FeatureCache(folder / "features", f"{probed.fingerprint}-{listing_hash(source, size)}")
     return cache.collect(math.ceil(len(source) / size), compute, active=jax.process_index() == 0)
 
 

@@ -1,13 +1,11 @@
 """Features on disk: written batch by batch, so that a run that was stopped goes on, and kept for the next one."""
 
-import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
-from mim_jax.errors import InputError
-from mim_jax.files import write_atomically
+from mim_jax.files import read_arrays, write_arrays
 
 Arrays = dict[str, np.ndarray]
 
@@ -44,13 +42,7 @@ class FeatureCache:
         return self.folder / f"{part:06d}.npz"
 
     def _read(self, part: int) -> Arrays:
-        try:
-            with np.load(self._path(part), allow_pickle=False) as stored:
-                return dict(stored)
-        except (OSError, ValueError, EOFError, KeyError) as error:
-            raise InputError(f"{self._path(part)} is damaged ({error}); delete it, and it is computed again") from error
+        return read_arrays(self._path(part))
 
     def _write(self, part: int, arrays: Arrays) -> None:
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        write_atomically(self._path(part), buffer.getvalue())
+        write_arrays(self._path(part), arrays)

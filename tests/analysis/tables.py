@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from mim_jax.analysis.attention import COLUMNS
+from mim_jax.analysis.tables import COLUMNS
 
 
 def attention_table(encoders: tuple[str, ...] = ("one", "two"), layers: int = 3, heads: int = 4) -> pd.DataFrame:
@@ -12,7 +12,7 @@ def attention_table(encoders: tuple[str, ...] = ("one", "two"), layers: int = 3,
         for layer in range(1, layers + 1):
             for head in range(1, heads + 1):
                 value = 10.0 * layer + head + 100 * index
-                place = (encoder, layer, head, "attention_distance")
+                place = (encoder, layer, head, "patches", "attention_distance")
                 rows.append((*place, value, 0.5, value - 1, value + 1, 50, "px", "pixels"))
     return pd.DataFrame(rows, columns=COLUMNS)
 

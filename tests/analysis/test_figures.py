@@ -14,6 +14,7 @@ from PIL import Image
 from mim_jax.analysis.figures import attention_dots, image_panels, probe_chart, training_curves
 from mim_jax.analysis.style import figure_bytes, save_figure
 from mim_jax.errors import InputError
+from tests.analysis.statistic_tables import mixed_table, statistic_table
 from tests.analysis.tables import attention_table, probe_table
 
 RECORDS = [{"step": step, "loss": 1 / (1 + step), "learning_rate": 1e-3 * step} for step in range(200)]
@@ -53,6 +54,28 @@ def test_uniform_attention_is_a_dashed_line(uniform):
         assert line.is_dashed()
         heights.append(line.get_ydata()[0])
     assert heights == (list(uniform.values()) if isinstance(uniform, dict) else [uniform, uniform])
+
+
+def test_uniform_attention_may_differ_between_layers():
+    axes = attention_dots(attention_table(), "attention_distance", uniform={"one": [14.4, 28.9, 57.8]}).axes[0]
+    (steps,) = axes.patches
+    np.testing.assert_array_equal(steps.get_data().values, [14.4, 28.9, 57.8])
+    np.testing.assert_array_equal(steps.get_data().edges, [0.5, 1.5, 2.5, 3.5])
+
+
+def test_attention_of_patches_by_heads_is_drawn_whatever_else_the_table_has():
+    table = statistic_table(("one",))
+    axes = attention_dots(table, "attention_entropy").axes[0]
+    wanted = table.query("statistic == 'attention_entropy' and query == 'patches'")
+    np.testing.assert_array_equal(dots(axes)[:, 1], wanted["value"])
+    divergence = attention_dots(table, "kl_between_heads").axes[0]
+    assert len(dots(divergence)) == table.query("statistic == 'kl_between_heads'")["head"].notna().sum()
+
+
+def test_heads_of_a_layer_with_few_are_spread_as_wide_as_those_with_many():
+    places = dots(attention_dots(mixed_table({"swin": (4, 16)}), "attention_distance").axes[0])[:, 0]
+    few, many = (np.ptp(places[np.rint(places) == layer]) for layer in (1, 2))
+    assert few > 0.7 * many
 
 
 def test_attention_axis_names_statistic_and_unit():

@@ -4,13 +4,13 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from mim_jax.errors import InputError
-from mim_jax.ops.attention import Observation, Observer, attention_logits, softmax
+from mim_jax.ops.attention import Observation, Observer
+from mim_jax.ops.attention_maps import attention_of_queries
 from mim_jax.probing.pooling.centre import SIZES, central_patches
 from mim_jax.probing.pooling.naming import hint
 
@@ -83,12 +83,7 @@ def patch_keys(observation: Observation, grid: Pair, prefix: int) -> Float[Array
 
 def _attention_rows(observation: Observation, rows: Any) -> Float[Array, "b k m n"]:
     """Attention of some queries over all keys."""
-    bias = observation.bias
-    if bias is not None and bias.shape[-2] > 1:
-        bias = bias[..., rows, :]
-    with jax.default_matmul_precision("highest"):  # accelerators would round float32 products to bfloat16 or TF32
-        logits = attention_logits(observation.query[..., rows, :], observation.key, observation.scale, bias)
-    return softmax(logits)
+    return attention_of_queries(observation.query, observation.key, observation.scale, observation.bias, rows)
 
 
 _CENTRES = {f"central_attention_{size}": size for size in SIZES}

@@ -1,0 +1,180 @@
+"""Analysis: from settings to tables, figures and a report of how encoders attend and what their features are like."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from mim_jax.analysis.collecting import Features
+from mim_jax.analysis.report import Configuration, Section, write_report
+from mim_jax.analysis.representations import spectrum_rows
+from mim_jax.analysis.result import Analysis, layout_of, save_matrices
+from mim_jax.analysis.sections import Options, analysis_sections, compat_table
+from mim_jax.analysis.style import save_figure
+from mim_jax.analysis.tables import arrays_of, as_table, statistics_table
+from mim_jax.data.sources import Source, open_source
+from mim_jax.data.subset import Subset, random_subset
+from mim_jax.errors import InputError
+from mim_jax.experiments.analyze_pictures import encoder_pictures
+from mim_jax.experiments.analyze_settings import NUMBERS, AnalyzeSettings
+from mim_jax.experiments.analyze_tokens import lidar_rows, token_similarity
+from mim_jax.experiments.placed_encoder import PlacedEncoder, load_encoder
+from mim_jax.experiments.statistics_pass import StatisticsPass
+from mim_jax.experiments.workdir import open_workdir
+from mim_jax.models.encoder import EncoderConfig
+from mim_jax.training.sharding import make_mesh
+
+
+def run(settings: AnalyzeSettings, workdir: Path) -> Analysis:
+    """Analyses every encoder, going on where an earlier run in `workdir` stopped; writes tables, figures, a report."""
+    efficiency = settings.efficiency
+    mesh = make_mesh(efficiency.mesh_data, efficiency.mesh_fsdp, efficiency.mesh_tensor)
+    source = open_images(settings)
+    active = jax.process_index() == 0
+    open_workdir(workdir, settings, NUMBERS, active=active)
+    found, placed = None, {}
+    for name, where in settings.encoders.items():
+        try:
+            model = load_encoder(where, str(settings.stated.get(name, "")), settings.run.seed)
+            own = PlacedEncoder(name, model, mesh, settings.data, efficiency, settings.run.batch_size)
+            if active:
+                print(f"{name}: {describe_encoder(model.encoder_config)}; {len(source):,} images", flush=True)
+            analysed = analyze_encoder(own, settings, source, workdir)
+        except (InputError, ValueError) as error:
+            raise InputError(f"encoder '{name}': {error}") from error
+        placed[name] = own
+        found = analysed if found is None else found.compare(analysed)
+    found = dataclasses.replace(
+        found, token_cka=token_similarity(placed, settings, source), labels=_labels(source, found)
+    )
+    if active:
+        write_results(found, settings, workdir)
+    return found
+
+
+def open_images(settings: AnalyzeSettings) -> Source:
+    """The images of this run: a fixed random part of the test images, or this run's share of them."""
+    data, wanted = settings.data, settings.statistics.images
+    source = random_subset(open_source(data.source, data.test_split, data_dir=data.data_dir), wanted, settings.run.seed)
+    first, step = settings.run.part
+    part = source if step == 1 else Subset(source, np.arange(first, len(source), step))
+    if len(part) < 2:
+        raise InputError(f"{data.source} gives {len(part)} images to this run; an interval needs two at least")
+    return part
+
+
+def describe_encoder(config: EncoderConfig) -> str:
+    """What is analysed, in a few words."""
+    height, width = config.image_size
+    rows, columns = config.grid
+    return (
+        f"{sum(config.depths)} blocks, {height}x{width} px, {rows}x{columns} patches, {config.prefix} prefix tokens, "
+        "no mask"
+    )
+
+
+def analyze_encoder(placed: PlacedEncoder, settings: AnalyzeSettings, source: Source, workdir: Path) -> Analysis:
+    """All statistics of one encoder that need no other one."""
+    name, config = placed.name, placed.model.encoder_config
+    merged = tuple(Path(other) / "encoders" / name for other in settings.run.merge)
+    statistics = StatisticsPass(placed, settings, source, workdir / "encoders" / name, merged)
+    moments, features = statistics.run()
+    tables = [statistics_table(name, moments, config.depths)]
+    arrays: dict[str, Any] = arrays_of(moments, config.depths)
+    if not settings.statistics.names or "top_singular_share" in settings.statistics.names:
+        spectra = statistics.spectra()
+        if spectra is not None:
+            table = statistics_table(name, spectra, config.depths)
+            tables.append(table[table["statistic"] == "top_singular_share"])
+            own = arrays_of(spectra, config.depths)
+            arrays |= {key: own[key] for key in ("top_singular_shares", "token_log_spectrum")}
+    tables.append(_rank_table(name, features))
+    tables.append(as_table(lidar_rows(placed, settings, source)))
+    pictures = encoder_pictures(placed, settings, source)
+    return Analysis(
+        pd.concat([table for table in tables if len(table)], ignore_index=True),
+        {name: layout_of(config)},
+        {name: arrays},
+        {name: features} if features else {},
+        pictures={name: pictures} if pictures is not None else {},
+    )
+
+
+def _rank_table(name: str, features: Features) -> pd.DataFrame:
+    return as_table([row for kind, layers in features.items() for row in spectrum_rows(name, kind, layers)])
+
+
+def _labels(source: Source, analysis: Analysis) -> np.ndarray:
+    """Labels of the images whose features are kept; none where the source has none, or parts were merged."""
+    kept = {len(layers[0]) for own in analysis.features.values() for layers in own.values()}
+    if not source.class_names or len(kept) != 1 or (count := kept.pop()) > len(source):
+        return np.zeros(0, np.int32)
+    return np.asarray([source[index]["label"] for index in range(count)], np.int32)
+
+
+def options_of(settings: AnalyzeSettings) -> Options:
+    """How similarity and pictures of features are made."""
+    representations = settings.representations
+    return Options(
+        representations.cka,
+        representations.across,
+        representations.neighbours,
+        representations.embedding_map,
+        settings.run.seed,
+    )
+
+
+def write_results(analysis: Analysis, settings: AnalyzeSettings, workdir: Path) -> None:
+    """Tables, arrays, matrices, figures and the report."""
+    analysis.save(workdir)
+    options = options_of(settings)
+    matrices = {f"cka_{kind}": analysis.cka(kind, options.cka, across=options.across) for kind in analysis.token_cka}
+    for kind in analysis.kinds:
+        matrices[f"cka_{kind}"] = analysis.cka(kind, options.cka, across=options.across)
+        matrices[f"neighbours_{kind}"] = analysis.nearest_neighbours(kind, options.neighbours, across=options.across)
+    if matrices:
+        save_matrices(matrices, workdir / "similarity.npz")
+    sections = []
+    for section, figures in analysis_sections(analysis, options):
+        sections.append(section)
+        for name, figure in figures.items():
+            save_figure(figure, workdir / "figures", name)
+    sections.append(Section("Configuration", [Configuration(dataclasses.asdict(settings))]))
+    if settings.statistics.compat:
+        print(compat_table(analysis.table).drop(columns="difference").to_string(index=False), flush=True)
+    print(summary_text(analysis), flush=True)
+    title = f"How {', '.join(analysis.encoders)} attend"
+    path = write_report(workdir / "report.html", title=title, sections=sections, summary=analysis.summary())
+    print(f"report: {path}", flush=True)
+
+
+SHOWN = (
+    ("attention_distance", "patches"),
+    ("attention_entropy", "patches"),
+    ("kl_between_heads", "patches"),
+    ("normalised_mutual_information", "patches"),
+    ("self_attention", "class"),
+    ("rankme", "pooled"),
+)
+"""Statistics of the table on the terminal, and their query group."""
+
+
+def summary_text(analysis: Analysis) -> str:
+    """A few statistics by encoder and layer, with half their 95 % intervals."""
+    table = analysis.table[analysis.table["head"].isna()]
+    columns = {}
+    for statistic, query in SHOWN:
+        rows = table[(table["statistic"] == statistic) & (table["query"] == query)].set_index(["encoder", "layer"])
+        if len(rows):
+            half = (rows["ci95_high"] - rows["value"]).map(lambda x: "" if np.isnan(x) else f" ± {x:.2g}")
+            columns[f"{statistic} ({rows['unit'].iloc[0]})"] = rows["value"].map("{:.4g}".format) + half
+    return (
+        pd.DataFrame(columns)
+        .sort_index(level=1, sort_remaining=False)
+        .sort_index(level=0, sort_remaining=False)
+        .fillna("")
+        .to_string()
+    )

@@ -1,0 +1,176 @@
+"""The settings of an analysis."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from mim_jax.analysis.definitions import HEAD_STATISTICS, LAYER_STATISTICS, QUERIES, check_statistics
+from mim_jax.errors import InputError, nearest
+from mim_jax.experiments.checks import build_settings
+from mim_jax.experiments.settings import Data, Efficiency
+
+SAMPLES = ("class", "pooled", "flattened", "tokens")
+ESTIMATORS = ("unbiased", "biased", "minibatch")
+MAPS = ("pca", "tsne", "umap", "")
+IMPLEMENTATIONS = ("", "dense", "streamed", "tpu_kernel")
+
+
+@dataclasses.dataclass(frozen=True)
+class StatisticsOf:
+    """Statistics over images.
+
+    `images` bounds their number (a fixed random part of the test images; 0 takes all). `names` are statistics of
+    `docs/analysis.md` and `queries` "class", "registers" or "patches"; () takes all that there are. With `until`, such
+    as `{"attention_distance": 0.5}`, the pass ends as soon as the 95 % interval of every layer and head reaches no
+    further than this to either side. `compat` computes beside what the code of other papers would give.
+    `spectra_images` bounds the images whose token spectra are computed.
+    """
+
+    images: int = 1000
+    names: tuple[str, ...] = ()
+    queries: tuple[str, ...] = ()
+    until: dict[str, Any] = dataclasses.field(default_factory=dict)
+    compat: bool = False
+    implementation: str = ""
+    spectra_images: int = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class RepresentationsOf:
+    """What the features of all images together show.
+
+    `samples` says what stands for an image (or a sample) behind a block: its "class" token, the mean of its patches
+    ("pooled"), all tokens in one vector ("flattened"), or every patch token by itself ("tokens"). `images` bounds the
+    images (0 takes all that statistics are taken of), `token_images` those of "flattened" and "tokens".
+    `lidar_images` is the number of images that LiDAR takes `lidar_views` augmented views of each (0 leaves it out).
+    """
+
+    samples: tuple[str, ...] = ("class", "pooled")
+    cka: str = "unbiased"
+    across: bool = True
+    neighbours: int = 10
+    images: int = 2000
+    token_images: int = 256
+    embedding_map: str = "pca"
+    lidar_images: int = 0
+    lidar_views: int = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class AnalyzeRun:
+    """What the run writes and when. `pictures` is the number of images that attention maps are drawn of.
+
+    Of several independent runs `part=(i, n)` takes every n-th image from i on; `merge` names the workdirs of all the
+    others, whose sums this run adds to its own before it writes tables and figures.
+    """
+
+    batch_size: int = 32
+    checkpoint_every: int = 20
+    log_every: int = 10
+    pictures: int = 3
+    part: tuple[int, ...] = (0, 1)
+    merge: tuple[str, ...] = ()
+    seed: int = 0
+    allow_config_change: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class AnalyzeSettings:
+    """All settings of an analysis.
+
+    `encoders` names the encoders and says where they are: anything that `mim_jax.load` reads, or "random:PATH" for the
+    same architecture at random initialisation. `stated` says by name what a checkpoint cannot tell, such as
+    `{"MAE": "num_heads=12"}`.
+    """
+
+    experiment: str = "analyze"
+    encoders: dict[str, Any] = dataclasses.field(default_factory=dict)
+    stated: dict[str, Any] = dataclasses.field(default_factory=dict)
+    data: Data = Data()
+    statistics: StatisticsOf = StatisticsOf()
+    representations: RepresentationsOf = RepresentationsOf()
+    efficiency: Efficiency = Efficiency()
+    run: AnalyzeRun = AnalyzeRun()
+
+
+NUMBERS = ("encoders", "stated", "data", "statistics")
+"""Keys that decide what is measured: a run may only be continued with the same."""
+
+
+def default_analyze_config() -> ml_collections.ConfigDict:
+    """A ConfigDict with every key at its default, for a configuration file to change."""
+    return ml_collections.ConfigDict(dataclasses.asdict(AnalyzeSettings()))
+
+
+def resolve_analyze(config: ml_collections.ConfigDict | Mapping[str, Any]) -> AnalyzeSettings:
+    """Frozen settings; raises InputError for an unknown key or name, a wrong type, or a number out of its range."""
+    settings = build_settings(AnalyzeSettings, config, "config")
+    _check_encoders(settings)
+    _check_names(settings)
+    _check_numbers(settings)
+    return settings
+
+
+def with_compat(settings: AnalyzeSettings) -> AnalyzeSettings:
+    """The same settings with the numbers of other papers' code."""
+    return dataclasses.replace(settings, statistics=dataclasses.replace(settings.statistics, compat=True))
+
+
+def _check_encoders(settings: AnalyzeSettings) -> None:
+    if not settings.encoders:
+        raise InputError("no encoder to analyse; give --encoder=NAME=PATH, or set config.encoders in the file")
+    for name, where in settings.encoders.items():
+        if not isinstance(where, str) or "/" in name:
+            raise InputError(f"encoder '{name}' must be a name without a slash and a path, not {where!r}")
+
+
+def _check_names(settings: AnalyzeSettings) -> None:
+    statistics, representations = settings.statistics, settings.representations
+    check_statistics((*statistics.names, *statistics.until))
+    for name, limit in statistics.until.items():
+        if name not in HEAD_STATISTICS | LAYER_STATISTICS:
+            raise InputError(f"'{name}' has no interval over images, so config.statistics.until cannot wait for it")
+        if not isinstance(limit, (int, float)) or limit <= 0:
+            raise InputError(f"config.statistics.until.{name} must be a positive number in its unit, not {limit!r}")
+        if statistics.names and name not in statistics.names:
+            raise InputError(f"config.statistics.until waits for '{name}', which config.statistics.names leaves out")
+    choices = [
+        ("statistics.queries", statistics.queries, QUERIES),
+        ("statistics.implementation", (statistics.implementation,), IMPLEMENTATIONS),
+        ("representations.samples", representations.samples, SAMPLES),
+        ("representations.cka", (representations.cka,), ESTIMATORS),
+        ("representations.embedding_map", (representations.embedding_map,), MAPS),
+    ]
+    for key, given, known in choices:
+        for value in given:
+            if value not in known:
+                raise InputError(f"config.{key} has '{value}'; {nearest(value, [name for name in known if name])}")
+
+
+def _check_numbers(settings: AnalyzeSettings) -> None:
+    run, statistics, representations = settings.run, settings.statistics, settings.representations
+    positive = {"run.batch_size": run.batch_size, "run.log_every": run.log_every}
+    positive |= {"representations.neighbours": representations.neighbours}
+    for key, value in positive.items():
+        if value <= 0:
+            raise InputError(f"config.{key} must be positive, not {value}")
+    not_negative = {
+        "statistics.images": statistics.images,
+        "statistics.spectra_images": statistics.spectra_images,
+        "representations.images": representations.images,
+        "representations.token_images": representations.token_images,
+        "representations.lidar_images": representations.lidar_images,
+        "run.pictures": run.pictures,
+        "run.checkpoint_every": run.checkpoint_every,
+    }
+    for key, value in not_negative.items():
+        if value < 0:
+            raise InputError(f"config.{key} must not be negative, but is {value}")
+    if statistics.images == 1:
+        raise InputError("config.statistics.images is 1; an interval needs two images at least")
+    if len(run.part) != 2 or not 0 <= run.part[0] < run.part[1]:
+        raise InputError(f"config.run.part must be (i, n) with 0 <= i < n, not {run.part}")
+    if representations.lidar_images and representations.lidar_views < 2:
+        raise InputError(f"config.representations.lidar_views must be 2 at least, not {representations.lidar_views}")
