@@ -27,6 +27,7 @@ setup(
         "orbax-checkpoint>=0.12.8,<0.13",
         "pandas>=2.2",
         "pillow>=11",
+        "pyarrow>=17",
         "scikit-learn>=1.5",
         "scipy>=1.13",
         "tensorboardX>=2.6.2",
@@ -34,7 +35,14 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["beartype>=0.22", "pytest>=8.3", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "safetensors>=0.5"],
+        "test": [
+            "beartype>=0.22",
+            "jax[tpu]; sys_platform == 'linux' and platform_machine == 'x86_64'",  # its compiler; no TPU is needed
+            "pytest>=8.3",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
+            "safetensors>=0.5",
+        ],
         "torch": ["torch>=2.6", "transformers>=4.50"],
         "wandb": ["wandb>=0.18"],
     },

@@ -22,6 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from against_torch import Advance, Sample, measure, sample
 
+from mim_jax.analysis.collecting import measured_batch
+from mim_jax.analysis.measuring import Measure
 from mim_jax.models.build import initial_parameters, make_encoder
 from mim_jax.models.flops import encoder_flops
 from mim_jax.models.presets import encoder_config
@@ -42,22 +44,16 @@ def configuration(arguments: argparse.Namespace) -> Any:
     return encoder_config("vit_base_patch16", image_size=size, depth=arguments.depth)
 
 
-def observer(contender: str, config: Any) -> Any:
-    """What observes every block of ours, or None."""
-    if contender == "plain":
-        return None
-    from mim_jax.analysis.attention import attention_observer
-
-    return attention_observer(grid=config.grid, prefix=config.prefix, patch_size=config.patch_size)
-
-
 def forward(contender: str, config: Any) -> Any:
-    """Our pass, `(parameters, images) -> last tokens and statistics`."""
-    encoder, seen = make_encoder(config), observer(contender, config)
+    """Our pass, `(parameters, images) -> last tokens`, or all statistics of blocks and tokens over the batch."""
+    encoder = make_encoder(config)
+    measure = Measure(encoder, config)
 
     def run(parameters: Any, images: Any) -> Any:
-        output = encoder.apply({"params": parameters}, images, observer=seen)
-        return output.tokens, output.observations
+        if contender == "plain":
+            return encoder.apply({"params": parameters}, images).tokens
+        valid = jnp.ones(images.shape[0], bool)
+        return measured_batch(jax.tree_util.Partial(measure, parameters), images, valid)
 
     return jax.jit(run)
 

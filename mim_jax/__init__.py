@@ -7,6 +7,7 @@ import importlib
 from typing import Any
 
 _PUBLIC = {
+    "Analysis": "mim_jax.analysis.result",
     "AttentionStatistics": "mim_jax.ops.attention_statistics",
     "Classifier": "mim_jax.models.classifier",
     "InputError": "mim_jax.errors",
@@ -17,6 +18,7 @@ _PUBLIC = {
     "Supervised": "mim_jax.pretraining.supervised",
     "SwinTransformer": "mim_jax.models.swin",
     "VisionTransformer": "mim_jax.models.vit",
+    "analyze": "mim_jax.experiments.notebook",
     "attention_statistics": "mim_jax.ops.attention_statistics",
     "average_mask_distance": "mim_jax.ops.masks",
     "drop_last_blocks": "mim_jax.models.build",

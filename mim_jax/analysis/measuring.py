@@ -213,13 +213,12 @@ def _compat(observation: Observation, grid: Pair, prefix: int, patch_size: Pair)
 
 
 def _arrays(statistics: AttentionStatistics) -> Tree:
-    """Maps for figures; an implementation may leave out the aligned one."""
-    maps = {
+    """Maps for figures."""
+    return {
         "kl_between_heads": statistics.kl_between_heads,
         "attention_received": statistics.attention_received,
         "aligned_attention": statistics.aligned_attention,
     }
-    return {name: values for name, values in maps.items() if values is not None}
 
 
 def _by_query(values: Mapping[str, Float[Array, "b n"]], prefix: int) -> dict[str, Tree]:

@@ -90,7 +90,7 @@ class Analysis:
         layouts: by encoder.
         arrays: means over images, by encoder, name and layer.
         features: by encoder, of the same images in the same order.
-        labels: of these images; empty if unknown.
+        labels: names of their classes; empty if unknown.
         pictures: by encoder.
         token_cka: CKA of samples that are not kept, by kind of sample.
     """
@@ -99,7 +99,7 @@ class Analysis:
     layouts: dict[str, Layout]
     arrays: dict[str, Arrays] = dataclasses.field(default_factory=dict)
     features: dict[str, Features] = dataclasses.field(default_factory=dict)
-    labels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
+    labels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, str))
     pictures: dict[str, Pictures] = dataclasses.field(default_factory=dict)
     token_cka: dict[str, Matrices] = dataclasses.field(default_factory=dict)
 

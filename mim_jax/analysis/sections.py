@@ -21,6 +21,7 @@ from mim_jax.analysis.map_figures import (
     norm_maps,
     rollout_pictures,
 )
+from mim_jax.analysis.panels import SPELLED
 from mim_jax.analysis.report import Figure, Section, Table
 from mim_jax.analysis.result import Analysis
 from mim_jax.analysis.similarity_figures import cka_heatmaps
@@ -198,13 +199,13 @@ def token_norms(analysis: Analysis, options: Options) -> Parts:
 def similarity(analysis: Analysis, options: Options) -> Parts:
     """CKA and shared neighbours of layers and encoders."""
     for kind in [*analysis.kinds, *analysis.token_cka]:
+        # The class token is the same for every image until it has seen one.
+        first = 1 if kind == "class" else 0
         matrices = analysis.cka(kind, options.cka, across=options.across)
+        shown = {names: matrix[first:, first:] for names, matrix in matrices.items()}
         caption = f"linear CKA, {options.cka}; sample: {kind}"
-        note = SAMPLES[kind]
-        yield (
-            f"cka_{kind}",
-            Figure(cka_heatmaps(matrices, caption, first_layer=0), f"{caption}, {note} Layer 0 is embedded patches."),
-        )
+        figure = cka_heatmaps(shown, caption, first_layer=first)
+        yield f"cka_{kind}", Figure(figure, f"{caption}, {SAMPLES[kind]} Layer 0 is the embedded patches.")
 
 
 SAMPLES = {
@@ -222,7 +223,7 @@ def spectra(analysis: Analysis, options: Options) -> Parts:
         note = f"Singular values of the centred features over the largest one; sample: {kind}, {SAMPLES[kind]}"
         yield f"spectra_{kind}", Figure(singular_spectra(values, first_layer=0), note)
         ranks = [
-            (name, kind, name.replace("_", " "))
+            (name, kind, SPELLED.get(name, name.replace("_", " ")))
             for name in ("rankme", "rankme_centered", "effective_rank", "alpha_req")
         ]
         yield from _lines(analysis, f"ranks_{kind}", ranks)
@@ -235,7 +236,7 @@ def embeddings(analysis: Analysis, options: Options) -> Parts:
         return
     for name, layers in analysis.layers("pooled").items():
         found = embedding_map(layers[-1], options.embedding_map, seed=options.seed)
-        labels = analysis.labels[found.indices].tolist() if len(analysis.labels) else [0] * len(found.indices)
+        labels = analysis.labels[found.indices].tolist() if len(analysis.labels) else ["image"] * len(found.indices)
         figure = embedding_scatter(found.points, labels, name)
         yield (
             f"embedding_{name}",
@@ -246,7 +247,7 @@ def embeddings(analysis: Analysis, options: Options) -> Parts:
 def pictures(analysis: Analysis, options: Options) -> Parts:
     """Where the last block looks in a few images."""
     for name, own in analysis.pictures.items():
-        for number, image in enumerate(own.images):
+        for number, image in enumerate(own.images if own.attention else ()):
             maps = {title: attention[number] for title, attention in own.attention.items()}
             figure = attention_grid(image, maps, own.queries)
             yield (

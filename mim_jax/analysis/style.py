@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,17 @@ def legend_below(figure: Figure, axes: Axes) -> None:
 
 
 def figure_bytes(figure: Figure, file_format: str) -> bytes:
-    """The figure as a "png" or "svg" file, the same bytes every time."""
+    """The figure as a "png" or "svg" file, the same bytes every time; a finished figure is drawn once."""
+    drawn = _DRAWN.setdefault(figure, {})
+    if file_format not in drawn:
+        drawn[file_format] = _draw(figure, file_format)
+    return drawn[file_format]
+
+
+_DRAWN: weakref.WeakKeyDictionary[Figure, dict[str, bytes]] = weakref.WeakKeyDictionary()
+
+
+def _draw(figure: Figure, file_format: str) -> bytes:
     buffer = io.BytesIO()
     metadata = {"Date": None} if file_format == "svg" else {"Software": None}
     with _style():  # ticks are made only now

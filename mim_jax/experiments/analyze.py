@@ -48,7 +48,7 @@ def run(settings: AnalyzeSettings, workdir: Path) -> Analysis:
         placed[name] = own
         found = analysed if found is None else found.compare(analysed)
     found = dataclasses.replace(
-        found, token_cka=token_similarity(placed, settings, source), labels=_labels(source, found)
+        found, token_cka=token_similarity(placed, settings, source), labels=labels_of(source, found)
     )
     if active:
         write_results(found, settings, workdir)
@@ -107,12 +107,12 @@ def _rank_table(name: str, features: Features) -> pd.DataFrame:
     return as_table([row for kind, layers in features.items() for row in spectrum_rows(name, kind, layers)])
 
 
-def _labels(source: Source, analysis: Analysis) -> np.ndarray:
-    """Labels of the images whose features are kept; none where the source has none, or parts were merged."""
+def labels_of(source: Source, analysis: Analysis) -> np.ndarray:
+    """Classes of the images whose features are kept; none where the source has none, or parts were merged."""
     kept = {len(layers[0]) for own in analysis.features.values() for layers in own.values()}
     if not source.class_names or len(kept) != 1 or (count := kept.pop()) > len(source):
-        return np.zeros(0, np.int32)
-    return np.asarray([source[index]["label"] for index in range(count)], np.int32)
+        return np.zeros(0, str)
+    return np.asarray([source.class_names[source[index]["label"]] for index in range(count)])
 
 
 def options_of(settings: AnalyzeSettings) -> Options:
@@ -137,18 +137,23 @@ def write_results(analysis: Analysis, settings: AnalyzeSettings, workdir: Path) 
         matrices[f"neighbours_{kind}"] = analysis.nearest_neighbours(kind, options.neighbours, across=options.across)
     if matrices:
         save_matrices(matrices, workdir / "similarity.npz")
+    if settings.statistics.compat:
+        print(compat_table(analysis.table).drop(columns="difference").to_string(index=False), flush=True)
+    print(summary_text(analysis), flush=True)
+    if settings.run.report:
+        print(f"report: {_write_report(analysis, settings, workdir)}", flush=True)
+
+
+def _write_report(analysis: Analysis, settings: AnalyzeSettings, workdir: Path) -> Path:
+    """Figures one by one, and the page with all of them."""
     sections = []
-    for section, figures in analysis_sections(analysis, options):
+    for section, figures in analysis_sections(analysis, options_of(settings)):
         sections.append(section)
         for name, figure in figures.items():
             save_figure(figure, workdir / "figures", name)
     sections.append(Section("Configuration", [Configuration(dataclasses.asdict(settings))]))
-    if settings.statistics.compat:
-        print(compat_table(analysis.table).drop(columns="difference").to_string(index=False), flush=True)
-    print(summary_text(analysis), flush=True)
     title = f"How {', '.join(analysis.encoders)} attend"
-    path = write_report(workdir / "report.html", title=title, sections=sections, summary=analysis.summary())
-    print(f"report: {path}", flush=True)
+    return write_report(workdir / "report.html", title=title, sections=sections, summary=analysis.summary())
 
 
 SHOWN = (

@@ -60,7 +60,8 @@ class RepresentationsOf:
 
 @dataclasses.dataclass(frozen=True)
 class AnalyzeRun:
-    """What the run writes and when. `pictures` is the number of images that attention maps are drawn of.
+    """What the run writes and when. `pictures` is the number of images that attention maps are drawn of. Without
+    `report` there are tables and arrays only.
 
     Of several independent runs `part=(i, n)` takes every n-th image from i on; `merge` names the workdirs of all the
     others, whose sums this run adds to its own before it writes tables and figures.
@@ -70,6 +71,7 @@ class AnalyzeRun:
     checkpoint_every: int = 20
     log_every: int = 10
     pictures: int = 3
+    report: bool = True
     part: tuple[int, ...] = (0, 1)
     merge: tuple[str, ...] = ()
     seed: int = 0

@@ -51,6 +51,11 @@ def _of_pair(
     kind: str, one: PlacedEncoder, other: PlacedEncoder, settings: AnalyzeSettings, source: Source
 ) -> Float[np.ndarray, "l m"]:
     estimator = settings.representations.cka
+    if kind == "tokens" and max(len(placed.model.encoder_config.depths) for placed in (one, other)) > 1:
+        raise InputError(
+            f"'tokens' compares patch by patch, but the stages of '{one.name}' or '{other.name}' have different grids; "
+            "take another of config.representations.samples"
+        )
     if kind == "tokens" and one.model.encoder_config.grid != other.model.encoder_config.grid:
         raise InputError(
             f"'tokens' compares patch by patch, but '{one.name}' and '{other.name}' have different grids; take another "

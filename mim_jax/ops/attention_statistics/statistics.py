@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from mim_jax.ops.attention import attention_logits
 from mim_jax.ops.attention_statistics.sums import LOCAL_SIZES, SPATIAL, PatchSums
 from mim_jax.ops.attention_statistics.uniform import pair
-from mim_jax.ops.attention_statistics.xla import xla_patch_sums
+from mim_jax.ops.attention_statistics.xla import rows_of_a_block, streamed_rows, xla_patch_sums
 
 Pair = tuple[int, int]
 
@@ -34,14 +34,14 @@ class AttentionStatistics(NamedTuple):
         layer: statistics of all heads together by name, `[b]`.
         kl_between_heads: KL(p_h || p_g) in nats of the patch attention of heads h and g, at `[b, h, g]`.
         aligned_attention: patch attention by offset from query to key in patches, mean over queries, of
-            `[b, k, 2 rows - 1, 2 columns - 1]`; the query is in the middle. None where an implementation leaves it out.
+            `[b, k, 2 rows - 1, 2 columns - 1]`; the query is in the middle.
         attention_received: attention that every token receives from patches, mean over them, `[b, k, n]`.
     """
 
     heads: dict[str, Heads]
     layer: dict[str, Float[Array, "b"]]
     kl_between_heads: Float[Array, "b k k"]
-    aligned_attention: Any
+    aligned_attention: Float[Array, "b k Y X"]
     attention_received: Float[Array, "b k n"]
 
     @property
@@ -94,7 +94,8 @@ def attention_statistics(
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     with jax.default_matmul_precision("highest"):  # accelerators would round float32 products to bfloat16 or TF32
         front = attention_logits(query[..., :prefix, :], key, scale, _bias_rows(bias, slice(0, prefix)))
-        sums = _sums(implementation)(
+        sums = _sums(
+            implementation or chosen_implementation(grid, query.shape[1], tokens),
             query[..., prefix:, :],
             key,
             grid=grid,
@@ -115,17 +116,24 @@ def statistics_of_logits(
     return attention_statistics(nothing, nothing, scale=1.0, bias=logits, **layout)
 
 
-def _sums(implementation: str | None) -> Any:
-    if implementation is None:
-        return xla_patch_sums
+def chosen_implementation(grid: Pair, num_heads: int, tokens: int) -> str:
+    """By size and platform: all at once while an image's logits are small, else the kernel on a TPU, streams elsewhere."""
+    if rows_of_a_block(grid, num_heads, tokens) == grid[0]:
+        return "dense"
+    return "tpu_kernel" if jax.default_backend() == "tpu" else "streamed"
+
+
+def _sums(implementation: str, query: Any, key: Any, *, grid: Pair, **rest: Any) -> PatchSums:
     if implementation == "dense":
-        return lambda query, key, *, grid, **rest: xla_patch_sums(query, key, grid=grid, rows=grid[0], **rest)
+        return xla_patch_sums(query, key, grid=grid, rows=grid[0], **rest)
     if implementation == "streamed":
-        return functools.partial(xla_patch_sums, rows=1)
+        return xla_patch_sums(query, key, grid=grid, rows=streamed_rows(grid), **rest)
     if implementation == "tpu_kernel":
         from mim_jax.ops.attention_statistics.tpu_kernel import tpu_patch_sums
 
-        return functools.partial(tpu_patch_sums, interpret=jax.default_backend() != "tpu")
+        sums = tpu_patch_sums(query, key, grid=grid, **rest, interpret=jax.default_backend() != "tpu")
+        # A pass of its own, which the compiler drops where nobody asks for the map.
+        return sums._replace(aligned=_sums("streamed", query, key, grid=grid, **rest).aligned)
     raise ValueError(f"unknown implementation '{implementation}'; known are {', '.join(IMPLEMENTATIONS)}")
 
 

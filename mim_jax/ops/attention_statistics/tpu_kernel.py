@@ -31,6 +31,9 @@ _NEVER = -1e30
 _BLOCK_BYTES = 24 * 2**20
 """What the arrays that grow with the rows of a block may take of the vector memory."""
 
+_HEAD_BYTES = 2**20
+"""What the logits of one head may; the program that one head takes is as long as they are."""
+
 _UNROLLED = 32
 """Registers of one head that are multiplied between two turns of a loop."""
 
@@ -108,12 +111,13 @@ def _padded(number: int, to: int) -> int:
 
 
 def _sizes(heads: int, grid: Pair, prefix: int, patch_size: Pair, biased: bool) -> _Sizes:
-    """Sizes with as many query rows in a block as `_BLOCK_BYTES` hold, spread evenly over blocks."""
+    """Sizes with as many query rows in a block as `_BLOCK_BYTES` and `_HEAD_BYTES` hold, spread evenly over blocks."""
     patches = math.prod(grid)
     width, beside = _padded(patches, _LANES), _padded(max(prefix, 1), _LANES)
     one_block = _Sizes(heads, grid, prefix, patch_size, width, beside, _padded(patches, _ROWS), 1)
     row_bytes = 4 * (width * (heads + one_block.right) + 2 * biased * heads * (width + beside))
-    blocks = -(-patches // max(_ROWS, _BLOCK_BYTES // row_bytes // _ROWS * _ROWS))
+    rows = min(_BLOCK_BYTES // row_bytes, _HEAD_BYTES // (4 * (width + beside)))
+    blocks = -(-patches // max(_ROWS, rows // _ROWS * _ROWS))
     return one_block._replace(rows=_padded(-(-patches // blocks), _ROWS), blocks=blocks)
 
 

@@ -23,10 +23,14 @@ LOWEST = -1e30
 
 
 def rows_of_a_block(grid: Pair, num_heads: int, tokens: int) -> int:
-    """Grid rows whose queries are done together: all, or as many as make about `QUERIES_IN_A_BLOCK` queries."""
+    """Grid rows whose queries are done together: all, unless an image's logits are too large for that."""
     rows, columns = grid
-    if 4 * num_heads * rows * columns * tokens <= DENSE_LIMIT:
-        return rows
+    return rows if 4 * num_heads * rows * columns * tokens <= DENSE_LIMIT else streamed_rows(grid)
+
+
+def streamed_rows(grid: Pair) -> int:
+    """Grid rows that make about `QUERIES_IN_A_BLOCK` queries, at least one."""
+    rows, columns = grid
     wanted = max(1, QUERIES_IN_A_BLOCK // columns)
     return max(part for part in range(1, rows + 1) if rows % part == 0 and part <= wanted)
 
