@@ -23,7 +23,7 @@ class StatisticsOf:
 
     `images` bounds their number (a fixed random part of the test images; 0 takes all). `names` are statistics of
     `docs/analysis.md` and `queries` "class", "registers" or "patches"; () takes all that there are. With `until`, such
-    as `{"attention_distance": 0.5}`, the pass ends as soon as the 95 % interval of every layer and head reaches no
+    as `("attention_distance=0.5",)`, the pass ends as soon as the 95 % interval of every layer and head reaches no
     further than this to either side. `compat` computes beside what the code of other papers would give.
     `spectra_images` bounds the images whose token spectra are computed.
     """
@@ -31,10 +31,26 @@ class StatisticsOf:
     images: int = 1000
     names: tuple[str, ...] = ()
     queries: tuple[str, ...] = ()
-    until: dict[str, Any] = dataclasses.field(default_factory=dict)
+    until: tuple[str, ...] = ()
     compat: bool = False
     implementation: str = ""
     spectra_images: int = 64
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Half the widths of `until` by statistic; raises InputError for what is no NAME=NUMBER."""
+        return dict(map(_limit, self.until))
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, _, number = text.partition("=")
+    try:
+        limit = float(number)
+    except ValueError:
+        limit = 0.0
+    if limit <= 0:
+        raise InputError(f"config.statistics.until has '{text}', no NAME=NUMBER such as attention_distance=0.5")
+    return name, limit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,12 +146,11 @@ def _check_encoders(settings: AnalyzeSettings) -> None:
 
 def _check_names(settings: AnalyzeSettings) -> None:
     statistics, representations = settings.statistics, settings.representations
-    check_statistics((*statistics.names, *statistics.until))
-    for name, limit in statistics.until.items():
+    limits = statistics.limits
+    check_statistics((*statistics.names, *limits))
+    for name in limits:
         if name not in HEAD_STATISTICS | LAYER_STATISTICS:
             raise InputError(f"'{name}' has no interval over images, so config.statistics.until cannot wait for it")
-        if not isinstance(limit, (int, float)) or limit <= 0:
-            raise InputError(f"config.statistics.until.{name} must be a positive number in its unit, not {limit!r}")
         if statistics.names and name not in statistics.names:
             raise InputError(f"config.statistics.until waits for '{name}', which config.statistics.names leaves out")
     choices = [

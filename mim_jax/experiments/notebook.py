@@ -42,7 +42,7 @@ def analyze(
         labels: of the images, for pictures; taken from the source if it has any.
         batch_size: images at a time.
         pictures: number of images that attention maps are drawn of.
-        statistics: changes to `StatisticsOf`, such as `{"until": {"attention_distance": 0.5}}`.
+        statistics: changes to `StatisticsOf`, such as `{"until": ("attention_distance=0.5",)}`.
         representations: changes to `RepresentationsOf`.
         data: changes to `Data`, such as `{"crop_fraction": 1.0}`.
 

@@ -93,7 +93,7 @@ class StatisticsPass:
             self._measure(self._selection),
             self._batches(self.source, found.batches),
             start=found,
-            until={name: float(limit) for name, limit in self.settings.statistics.until.items()},
+            until=self.settings.statistics.limits,
             describe=self.source.describe,
             sharding=replicated(self.placed.mesh),
         )

@@ -145,7 +145,7 @@ def test_parts_of_several_runs_merge_to_the_whole(encoder, tmp_path):
 
 def test_analysis_ends_when_intervals_are_narrow(encoder, tmp_path):
     options = {"statistics__images": 0, "run__batch_size": 16, "statistics__names": ("attention_distance",)}
-    found = run(encoder, tmp_path / "run", statistics__until={"attention_distance": 0.3}, **options)
+    found = run(encoder, tmp_path / "run", statistics__until=("attention_distance=0.3",), **options)
     rows = found.table[found.table["statistic"] == "attention_distance"]
     assert rows["n"].iloc[0] < 360 and ((rows["ci95_high"] - rows["ci95_low"]) / 2 <= 0.3).all()
 
@@ -208,8 +208,8 @@ def test_compat_prints_the_numbers_of_other_papers(encoder, tmp_path):
         ({"statistics__queries": ("registers",)}, "encoder 'tiny': this encoder has no registers token"),
         ({"statistics__queries": ("cls",)}, "did you mean 'class'"),
         ({"statistics__images": 1}, "an interval needs two images"),
-        ({"statistics__until": {"rankme": 1.0}}, "'rankme' has no interval"),
-        ({"statistics__until": {"attention_distance": -1.0}}, "must be a positive number"),
+        ({"statistics__until": ("rankme=1",)}, "'rankme' has no interval"),
+        ({"statistics__until": ("attention_distance=-1",)}, "no NAME=NUMBER"),
         ({"run__part": (3, 2)}, "config.run.part must be"),
         ({"run__part": (99, 100)}, "gives 1 images to this run"),
         ({"representations__samples": ("cls",)}, "did you mean 'class'"),

@@ -11,7 +11,7 @@ from PIL import Image
 from mim_jax.errors import InputError
 from mim_jax.experiments import pretrain
 from mim_jax.experiments.settings import resolve
-from tests.experiments.runs import losses, metrics
+from tests.experiments.runs import losses, metrics, tiny_settings
 
 SMALLER = {
     "optimization.batch_size": 8,
@@ -113,3 +113,13 @@ def test_combination_that_does_not_fit_is_one_sentence(name, changes, sentence, 
         pretrain.run(settings(name, pictures, **changes), tmp_path / "run")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_statistics_are_logged_while_a_run_learns(tmp_path):
+    changes = {"evaluation__statistics_every": 6, "evaluation__attention_images": 40}
+    pretrain.run(tiny_settings(**changes), tmp_path)
+    rows = [row for row in metrics(tmp_path) if "representation/rankme" in row]
+    assert [row["step"] for row in rows] == [6, 11]
+    for name in ("attention_distance", "attention_entropy", "kl_between_heads"):
+        assert rows[0][f"attention/{name}/layer_01"] > 0 and f"attention/{name}/layer_02" in rows[1]
+    assert 1 <= rows[0]["representation/rankme"] <= 16

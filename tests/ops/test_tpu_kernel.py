@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
 
-from mim_jax.ops.attention_statistics import tpu_kernel
+from mim_jax.ops.attention_statistics import tpu_sizes
+from mim_jax.ops.attention_statistics.sums import PatchSums
 from mim_jax.ops.attention_statistics.tpu_kernel import tpu_patch_sums
 from tests.ops.patch_sums_reference import reference_patch_sums
 
 PATCH = (16, 14)
-FIELDS = [name for name in tpu_kernel.PatchSums._fields if name != "aligned"]
+FIELDS = [name for name in PatchSums._fields if name != "aligned"]
 
 
 def drawn(heads, grid, prefix, deviation=1.0, batch=1, features=8, seed=0):
@@ -33,7 +34,7 @@ def reference(query, key, grid, prefix, scale, bias=None):
 
 
 def kernel(query, key, grid, prefix, scale, bias=None, interpret=True):
-    return _kernel(query, key, scale, bias, grid, prefix, tpu_kernel._BLOCK_BYTES, interpret)
+    return _kernel(query, key, scale, bias, grid, prefix, tpu_sizes.BLOCK_BYTES, interpret)
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6, 7))
@@ -80,15 +81,15 @@ def test_blocks_of_rows_add_up(monkeypatch):
     grid, prefix = (13, 11), 5
     query, key = drawn(2, grid, prefix, 4.0, batch=2)
     bias = np.random.default_rng(1).normal(size=(2, 2, 143, 148)).astype(np.float32)
-    monkeypatch.setattr(tpu_kernel, "_BLOCK_BYTES", 2**20)
-    assert 1 < tpu_kernel._sizes(2, grid, prefix, PATCH, True).blocks < 10
+    monkeypatch.setattr(tpu_sizes, "BLOCK_BYTES", 2**20)
+    assert 1 < tpu_sizes.sizes_of(2, grid, prefix, PATCH, True).blocks < 10
     assert_close(kernel(query, key, grid, prefix, 0.5, bias), reference(query, key, grid, prefix, 0.5, bias))
 
 
 @pytest.mark.parametrize("heads, side", [(3, 7), (12, 14), (12, 28), (16, 64), (24, 37)])
 @pytest.mark.parametrize("biased", [False, True])
 def test_blocks_cover_all_rows_with_less_than_eight_too_many_each(heads, side, biased):
-    sizes = tpu_kernel._sizes(heads, (side, side), 1, PATCH, biased)
+    sizes = tpu_sizes.sizes_of(heads, (side, side), 1, PATCH, biased)
     assert sizes.rows % 8 == 0 and 0 <= sizes.rows * sizes.blocks - side * side < 8 * sizes.blocks
 
 
@@ -96,7 +97,7 @@ def test_memory_that_nobody_wrote_is_never_used(monkeypatch):
     grid, prefix = (3, 7), 1
     query, key = drawn(2, grid, prefix)
     bias = np.random.default_rng(1).normal(size=(2, 21, 22)).astype(np.float32)
-    monkeypatch.setattr(tpu_kernel, "_BLOCK_BYTES", 2**17)
+    monkeypatch.setattr(tpu_sizes, "BLOCK_BYTES", 2**17)
     found = kernel(query, key, grid, prefix, 0.5, bias, interpret=pltpu.InterpretParams(uninitialized_memory="nan"))
     assert_close(found, reference(query, key, grid, prefix, 0.5, bias))
 

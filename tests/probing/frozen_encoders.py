@@ -24,12 +24,17 @@ def configuration(model: dict[str, Any], **fields: Any) -> VisionTransformerConf
     return VisionTransformerConfig((image, image), (patch, patch), **sizes, **fields)
 
 
+def fields_of(name: str) -> dict[str, Any]:
+    """What the encoder of a case has besides its sizes."""
+    return _FIELDS[name]
+
+
 @functools.cache
 def of_case(name: str) -> tuple[list[FrozenTokens], dict[str, np.ndarray]]:
     """Tokens behind every block with all observations in it, and the arrays of the case."""
     tensors = {key.removeprefix("encoder."): array for key, array in golden.checkpoint(name).items()}
     model, arrays = golden.case(name)["model"], golden.arrays(name)
-    config = configuration(model, **_FIELDS[name])
+    config = configuration(model, **fields_of(name))
     images = golden.channels_last(arrays["images"])
     return encoded(config, parameters(tensors, model["num_heads"])["encoder"], images), arrays
 

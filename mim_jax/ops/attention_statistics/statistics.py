@@ -117,7 +117,7 @@ def statistics_of_logits(
 
 
 def chosen_implementation(grid: Pair, num_heads: int, tokens: int) -> str:
-    """By size and platform: all at once while an image's logits are small, else the kernel on a TPU, streams elsewhere."""
+    """All at once while an image's logits are small; else the kernel on a TPU, and streams elsewhere."""
     if rows_of_a_block(grid, num_heads, tokens) == grid[0]:
         return "dense"
     return "tpu_kernel" if jax.default_backend() == "tpu" else "streamed"
