@@ -3,12 +3,14 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from mim_jax.analysis.definitions import STATISTICS
 from mim_jax.analysis.figures import attention_dots
 from mim_jax.analysis.head_figures import divergence_dots
-from mim_jax.analysis.layer_figures import layer_lines
+from mim_jax.analysis.layer_figures import layer_lines, singular_spectra
+from mim_jax.analysis.section_parts import padded
 from mim_jax.analysis.similarity_figures import cka_heatmaps
 from mim_jax.errors import InputError, nearest
 
@@ -45,9 +47,4 @@ class Plots:
 
     def spectra(self, kind: str = "pooled") -> Figure:
         """Singular values of the features of every layer."""
-        import numpy as np
-
-        from mim_jax.analysis.layer_figures import singular_spectra
-        from mim_jax.analysis.sections import _padded
-
-        return singular_spectra({name: np.exp(_padded(own)) for name, own in self.analysis.spectra(kind).items()})
+        return singular_spectra({name: np.exp(padded(own)) for name, own in self.analysis.spectra(kind).items()})

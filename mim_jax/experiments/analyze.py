@@ -8,11 +8,13 @@ import jax
 import numpy as np
 import pandas as pd
 
+from mim_jax.analysis.attention_sections import compat_table
 from mim_jax.analysis.collecting import Features
 from mim_jax.analysis.report import Configuration, Section, write_report
 from mim_jax.analysis.representations import spectrum_rows
 from mim_jax.analysis.result import Analysis, layout_of, save_matrices
-from mim_jax.analysis.sections import Options, analysis_sections, compat_table
+from mim_jax.analysis.section_parts import Options
+from mim_jax.analysis.sections import analysis_sections
 from mim_jax.analysis.style import save_figure
 from mim_jax.analysis.tables import arrays_of, as_table, statistics_table
 from mim_jax.data.sources import Source, open_source

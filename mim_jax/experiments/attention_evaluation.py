@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from mim_jax.analysis.block_measures import Selection
 from mim_jax.analysis.collecting import Batch, collect, collect_all, layered_features
-from mim_jax.analysis.measuring import Measure, Selection
+from mim_jax.analysis.measuring import Measure
 from mim_jax.analysis.tables import statistics_table
 from mim_jax.experiments.evaluation import FrozenFeatures, on_host
 from mim_jax.experiments.plan import make_prepare

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mim_jax.analysis.block_measures import Selection
 from mim_jax.analysis.collecting import (
     Batch,
     Collected,
@@ -21,7 +22,7 @@ from mim_jax.analysis.collecting import (
     layered_features,
     measured_batch,
 )
-from mim_jax.analysis.measuring import Measure, Selection
+from mim_jax.analysis.measuring import Measure
 from mim_jax.analysis.moments import Moments
 from mim_jax.analysis.partial_sums import SumsFile
 from mim_jax.data.sources import Source

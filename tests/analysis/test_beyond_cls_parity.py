@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mim_jax.analysis.block_measures import Selection
 from mim_jax.analysis.collecting import Batch, collect_all
-from mim_jax.analysis.measuring import Measure, Selection
+from mim_jax.analysis.measuring import Measure
 from mim_jax.models.build import make_encoder
 from mim_jax.ops.attention import Observation, attention_logits
 from tests import golden_cases as golden

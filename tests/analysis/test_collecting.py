@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from mim_jax.analysis.block_measures import Selection, observer
 from mim_jax.analysis.collecting import Batch, Collected, collect, collect_all, layered_features
 from mim_jax.analysis.definitions import STATISTICS
-from mim_jax.analysis.measuring import Measure, Selection, Stage, Statistics, observer
+from mim_jax.analysis.measuring import Measure, Stage, Statistics
 from mim_jax.analysis.moments import merge_moments, merge_parts
 from mim_jax.analysis.partial_sums import SumsFile
 from mim_jax.analysis.tables import COLUMNS, arrays_of, statistics_table

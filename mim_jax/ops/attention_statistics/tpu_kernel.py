@@ -61,8 +61,12 @@ def tpu_patch_sums(
         )
     sizes = sizes_of(query.shape[1], grid, prefix, patch_size, bias is not None)
     arrays = [array for array in _operands(sizes, query, key, scale, bias) if array is not None]
-    of_images = [array.ndim == 4 and array.shape[0] == query.shape[0] for array in arrays]
-    return _means(sizes, *on_every_device(functools.partial(_call, sizes, interpret), of_images, *arrays))
+    run = functools.partial(_call, sizes, interpret)
+    # Pallas' simulation of a TPU calls back in order, which no part of a sharded program may.
+    if not isinstance(interpret, pltpu.InterpretParams):
+        of_images = [array.ndim == 4 and array.shape[0] == query.shape[0] for array in arrays]
+        run = functools.partial(on_every_device, run, of_images)
+    return _means(sizes, *run(*arrays))
 
 
 def _operands(sizes: Sizes, query: Any, key: Any, scale: Any, bias: Any) -> tuple[Any, Any, Any, Any]:
