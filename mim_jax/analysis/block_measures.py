@@ -65,7 +65,9 @@ def joined(*groups: Mapping[str, Tree]) -> dict[str, Tree]:
     return joined
 
 
-def observer(grid: Pair, prefix: int, patch_size: Pair, selection: Selection = Selection()) -> Observer:
+def observer(
+    grid: Pair, prefix: int, patch_size: Pair, selection: Selection = Selection(), mesh: Any = None
+) -> Observer:
     """An observer that returns statistics of a block per image: "heads", "layers", "arrays", and the block's tokens.
 
     Within windows the distance is that of tokens of one window, in pixels of the image; every window counts alike.
@@ -73,9 +75,9 @@ def observer(grid: Pair, prefix: int, patch_size: Pair, selection: Selection = S
 
     def observe(observation: Observation) -> Tree:
         if observation.windows is not None:
-            statistics = _windowed(observation)
+            statistics = _windowed(observation, mesh)
         else:
-            statistics = _global(observation, grid, prefix, patch_size, selection)
+            statistics = _global(observation, grid, prefix, patch_size, selection, mesh)
         heads = statistics.heads
         if selection.compat and observation.windows is None:
             heads = joined(heads, {"": _compat(observation, grid, prefix, patch_size)})
@@ -92,7 +94,7 @@ def observer(grid: Pair, prefix: int, patch_size: Pair, selection: Selection = S
 
 
 def _global(
-    observation: Observation, grid: Pair, prefix: int, patch_size: Pair, selection: Selection
+    observation: Observation, grid: Pair, prefix: int, patch_size: Pair, selection: Selection, mesh: Any
 ) -> AttentionStatistics:
     return attention_statistics(
         observation.query,
@@ -103,16 +105,17 @@ def _global(
         scale=observation.scale,
         bias=observation.bias,
         implementation=selection.implementation,
+        mesh=mesh,
     )
 
 
-def _windowed(observation: Observation) -> AttentionStatistics:
+def _windowed(observation: Observation, mesh: Any) -> AttentionStatistics:
     """Mean over windows."""
     windows, bias = observation.windows, observation.bias
 
     def of_window(query: Any, key: Any, bias: Any) -> AttentionStatistics:
         return attention_statistics(
-            query, key, grid=windows.size, patch_size=windows.stride, scale=observation.scale, bias=bias
+            query, key, grid=windows.size, patch_size=windows.stride, scale=observation.scale, bias=bias, mesh=mesh
         )
 
     one_for_each = bias is not None and bias.ndim == 4 and bias.shape[0] > 1

@@ -54,11 +54,13 @@ class Measure:
         encoder: the encoder's module.
         config: its configuration.
         selection: what is measured.
+        mesh: the devices that share a batch, or None.
     """
 
     encoder: nn.Module
     config: EncoderConfig
     selection: Selection = Selection()
+    mesh: Any = None
 
     def __post_init__(self) -> None:
         known = [name for name, first in (("class", 1), ("registers", 2)) if self.config.prefix >= first]
@@ -71,7 +73,7 @@ class Measure:
     def __call__(self, parameters: Any, images: Float[Array, "b h w c"]) -> Stages:
         """What every stage yields."""
         config, depth = self.config, sum(self.config.depths)
-        observe = observer(config.grid, config.prefix, config.patch_size, self.selection)
+        observe = observer(config.grid, config.prefix, config.patch_size, self.selection, self.mesh)
         out = self.encoder.apply({"params": parameters}, images, observer=observe, taps=tuple(range(depth + 1)))
         seen = out.observations if isinstance(out.observations, tuple) else (out.observations,)
         stages, first = [self._stage({}, out.taps[:1])], 1

@@ -8,6 +8,7 @@ import numpy as np
 
 from mim_jax.analysis.definitions import STATISTICS
 from mim_jax.analysis.layer_figures import layer_line_grid
+from mim_jax.analysis.panels import SPELLED
 from mim_jax.analysis.report import Figure
 from mim_jax.analysis.result import Analysis
 
@@ -34,9 +35,13 @@ def has(analysis: Analysis, statistic: str, query: str | None = None, heads: boo
 
 def defined(*names: str) -> str:
     """Captions: the definitions, as they stand in the table."""
-    return " ".join(
-        f"{name.replace('_', ' ')} ({STATISTICS[name].unit}): {STATISTICS[name].definition}." for name in names
-    )
+    return " ".join(f"{spelled(name)} ({STATISTICS[name].unit}): {STATISTICS[name].definition}." for name in names)
+
+
+def spelled(name: str) -> str:
+    """A statistic as the beginning of a sentence."""
+    text = SPELLED.get(name, name.replace("_", " "))
+    return text[0].upper() + text[1:]
 
 
 def uniform(analysis: Analysis, statistic: str) -> Mapping[str, float | list[float]]:

@@ -154,7 +154,8 @@ def _write_report(analysis: Analysis, settings: AnalyzeSettings, workdir: Path) 
         for name, figure in figures.items():
             save_figure(figure, workdir / "figures", name)
     sections.append(Section("Configuration", [Configuration(dataclasses.asdict(settings))]))
-    title = f"How {', '.join(analysis.encoders)} attend"
+    names = analysis.encoders
+    title = f"How {' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))} attend{'s' * (len(names) == 1)}"
     return write_report(workdir / "report.html", title=title, sections=sections, summary=analysis.summary())
 
 

@@ -51,7 +51,7 @@ def watched_statistics(frozen: FrozenFeatures, parameters: Any) -> dict[str, flo
 
 def _measure(frozen: FrozenFeatures, parameters: Any, selection: Selection) -> Any:
     objective = frozen.learner.objective
-    measure = Measure(objective.encoder, objective.encoder_config, selection)
+    measure = Measure(objective.encoder, objective.encoder_config, selection, frozen.learner.mesh)
     return jax.tree_util.Partial(measure, parameters["encoder"])
 
 

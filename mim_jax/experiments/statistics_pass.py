@@ -143,7 +143,7 @@ class StatisticsPass:
     def _measure(self, selection: Selection) -> Any:
         config = self.placed.model.encoder_config
         encoder = make_encoder(config, Computation(dtype=self.settings.efficiency.dtype))
-        return jax.tree_util.Partial(Measure(encoder, config, selection), self.placed.parameters)
+        return jax.tree_util.Partial(Measure(encoder, config, selection, self.placed.mesh), self.placed.parameters)
 
     def _batches(self, source: Source, first: int) -> Iterator[Batch]:
         """From batch number `first` on."""

@@ -211,7 +211,9 @@ def test_settings_that_decide_the_training_may_not_change(encoder, tmp_path):
         run(encoder, tmp_path / "run", protocols=("k-NN",), readings__poolings=("mean",), trained__epochs=9.0)
 
 
-@pytest.mark.parametrize("name", ["poolings", "layers", "mae", "mae:abmilp", "simmim", "dinov2_grid", "cifar10"])
+@pytest.mark.parametrize(
+    "name", ["poolings", "layers", "mae", "mae:abmilp", "simmim", "dinov2_grid", "cifar10", "imagenette"]
+)
 def test_recipes_resolve(name):
     import importlib
 

@@ -15,7 +15,12 @@ from tests.experiments.runs import ROOT
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "recipes"
 RECIPES = sorted(path.stem for path in GOLDEN.glob("*.json"))
-SMALL = sorted(path.stem for path in (ROOT / "configs" / "cifar10").glob("*.py") if path.stem != "small")
+SMALL = sorted(
+    f"{folder}.{path.stem}"
+    for folder in ("cifar10", "imagenette")
+    for path in (ROOT / "configs" / folder).glob("*.py")
+    if path.stem != "small"
+)
 
 
 def config_of(recipe):
@@ -44,7 +49,7 @@ PARAMETERS = {
 }
 
 
-@pytest.mark.parametrize("recipe", [*(f"pretrain.{name}" for name in RECIPES), *(f"cifar10.{name}" for name in SMALL)])
+@pytest.mark.parametrize("recipe", [*(f"pretrain.{name}" for name in RECIPES), *SMALL])
 def test_every_recipe_dry_runs(recipe, tmp_path, capsys):
     config = config_of(recipe)
     config.run.dry_run = True

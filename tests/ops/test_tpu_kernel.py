@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
+from jax.sharding import AbstractMesh
 
 from mim_jax.ops.attention_statistics import tpu_sizes
 from mim_jax.ops.attention_statistics.sums import PatchSums
@@ -164,25 +165,97 @@ def test_queries_of_all_tokens_are_refused():
         tpu_patch_sums(jnp.asarray(key), jnp.asarray(key), grid=(2, 3), prefix=1, patch_size=PATCH, scale=1.0)
 
 
-COMPILE = """
-import sys
+def test_images_that_do_not_spread_evenly_over_devices_are_refused():
+    query, key = (jnp.asarray(x) for x in drawn(1, (2, 3), 1, batch=6))
+    settings = dict(grid=(2, 3), prefix=1, patch_size=PATCH, scale=1.0, interpret=True)
+    with pytest.raises(ValueError, match="6 images cannot be spread evenly over 4 devices"):
+        tpu_patch_sums(query, key, mesh=AbstractMesh((2, 2, 2), ("data", "fsdp", "tensor")), **settings)
+
+
+def printed(script, *arguments, timeout=300, **changes):
+    """What a script prints in a process of its own with other environment variables; None takes one away."""
+    environment = {name: value for name, value in (os.environ | changes).items() if value is not None}
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.split()
+
+
+SHARDED = """
+from functools import partial
 import jax
-from jax.experimental import topologies
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from mim_jax.ops.attention_statistics.tpu_kernel import tpu_patch_sums
 
-chip, heads, side, width, dtype, biased = *sys.argv[1:2], *map(int, sys.argv[2:5]), sys.argv[5], sys.argv[6] == "True"
-device = jax.sharding.SingleDeviceSharding(topologies.get_topology_desc(chip, platform="tpu").devices[0])
-array = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype, sharding=device)
+mesh = Mesh(np.array(jax.devices()).reshape(2, 2, 2), ("data", "fsdp", "tensor"))
+images, whole = (NamedSharding(mesh, PartitionSpec(axes)) for axes in (("data", "fsdp"), None))
+random = np.random.default_rng(0)
+draw = lambda *shape: random.normal(size=shape).astype(np.float32)
+
+
+def sums(mesh, query, key, bias):
+    settings = dict(grid=(2, 3), prefix=1, patch_size=(4, 4), scale=0.5, interpret=True)
+    return tpu_patch_sums(query, key, bias=bias, mesh=mesh, **settings)
+
+
+def sums_of_windows(mesh, *arrays):
+    return jax.vmap(partial(sums, mesh), in_axes=(1, 1, 0))(*arrays)
+
+
+def check(function, arrays, shardings):
+    arrays = jax.device_put(arrays, shardings)
+    program = jax.jit(partial(function, mesh)).lower(*arrays).compile()
+    expected = jax.jit(partial(function, None))(*map(np.asarray, arrays))
+    for found, wanted in zip(jax.tree.leaves(program(*arrays)), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+        assert all(4 * shard.data.size == found.size for shard in found.addressable_shards)
+    for collective in ("all-gather", "all-to-all", "all-reduce", "collective-permute"):
+        assert collective not in program.as_text(), collective
+
+
+check(sums, (draw(8, 2, 6, 4), draw(8, 2, 7, 4), draw(8, 1, 6, 7)), (images, images, images))
+check(sums_of_windows, (draw(4, 3, 2, 6, 4), draw(4, 3, 2, 7, 4), draw(3, 2, 6, 7)), (images, images, whole))
+print(len(jax.devices()))
+"""
+
+
+def test_every_device_does_the_images_that_it_has():
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    assert printed(SHARDED, XLA_FLAGS=flags) == ["8"]
+
+
+COMPILE = """
+import re, sys
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from mim_jax.ops.attention_statistics.tpu_kernel import tpu_patch_sums
+
+chip, chips, heads, side, width, dtype, biased = *sys.argv[1:2], *map(int, sys.argv[2:6]), *sys.argv[6:]
+devices = topologies.get_topology_desc(chip, platform="tpu").devices[:chips]
+mesh = Mesh(np.array(devices).reshape(-1, min(chips, 2), 1), ("data", "fsdp", "tensor"))
+images, whole = (NamedSharding(mesh, PartitionSpec(axes)) for axes in (("data", "fsdp"), None))
 patches = side * side
-arrays = [array((2, heads, patches + prefix, width), dtype) for prefix in (0, 1)]
-arrays += [array((heads, patches, patches + 1), "float32")] * biased
+arrays = [jax.ShapeDtypeStruct((8, heads, patches + prefix, width), dtype, sharding=images) for prefix in (0, 1)]
+if biased == "True":
+    arrays.append(jax.ShapeDtypeStruct((heads, patches, patches + 1), "float32", sharding=whole))
 
 
 def sums(query, key, bias=None):
-    return tpu_patch_sums(query, key, grid=(side, side), prefix=1, patch_size=(16, 16), scale=0.125, bias=bias)
+    settings = dict(grid=(side, side), prefix=1, patch_size=(16, 16), scale=0.125, mesh=mesh if chips > 1 else None)
+    with jax.default_matmul_precision("highest"):  # as `attention_statistics` has it
+        return tpu_patch_sums(query, key, bias=bias, **settings)
 
 
-print("tpu_custom_call" in jax.jit(sums).lower(*arrays).compile().as_text())
+program = jax.jit(sums).lower(*arrays).compile()
+text = program.as_text()
+assert program.output_shardings.received.is_equivalent_to(images, 3)
+for collective in ("all-gather", "all-to-all", "all-reduce", "collective-permute"):
+    assert collective not in text, collective
+kernels = [line for line in text.splitlines() if "tpu_custom_call" in line]
+print(*(re.search(r"= \\(f32\\[(\\d+),", kernel).group(1) for kernel in kernels))
 """
 
 SHAPES = {
@@ -194,16 +267,24 @@ SHAPES = {
     "ViT-L/16 at 1024, float32 and bias": (16, 64, 64, "float32", True),
 }
 
-
-@pytest.mark.skipif(
+needs_the_compiler_for_tpus = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="the compiler for TPUs (libtpu) is not installed"
 )
+
+
+def images_of_compiled_kernels(chip, chips, shape):
+    """Images that one device does in every kernel of the compiled program, of 8 images on so many chips."""
+    simulated = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-4"}
+    return printed(COMPILE, chip, chips, *SHAPES[shape], JAX_COMPILATION_CACHE_DIR=None, **simulated)
+
+
+@needs_the_compiler_for_tpus
 @pytest.mark.parametrize("chip", ["v5e:2x2", "v6e:2x2"])
 @pytest.mark.parametrize("shape", [pytest.param(x, marks=[pytest.mark.slow] * (i > 0)) for i, x in enumerate(SHAPES)])
 def test_the_compiler_for_tpus_takes_the_kernel(shape, chip):
-    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-    environment |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-4"}
-    command = [sys.executable, "-c", COMPILE, chip, *map(str, SHAPES[shape])]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.strip() == "True"
+    assert images_of_compiled_kernels(chip, 1, shape) == ["8"]
+
+
+@needs_the_compiler_for_tpus
+def test_every_chip_gets_its_images():
+    assert images_of_compiled_kernels("v5e:2x2", 4, "ViT-B/16 at 224") == ["2"]

@@ -55,7 +55,7 @@ class AttentionStatistics(NamedTuple):
         return self.heads["patches"]["attention_entropy"]
 
 
-@functools.partial(jax.jit, static_argnames=("grid", "prefix", "patch_size", "implementation"))
+@functools.partial(jax.jit, static_argnames=("grid", "prefix", "patch_size", "implementation", "mesh"))
 def attention_statistics(
     query: Float[Array, "b k n e"],
     key: Float[Array, "b k n e"],
@@ -66,6 +66,7 @@ def attention_statistics(
     scale: Any = None,
     bias: Any = None,
     implementation: str | None = None,
+    mesh: Any = None,
 ) -> AttentionStatistics:
     """Statistics of softmax(scale * query key^T + bias).
 
@@ -80,6 +81,7 @@ def attention_statistics(
         bias: broadcastable to `[b, k, n, n]`, or None.
         implementation: "dense" (all logits of an image at once), "streamed" (a few rows of queries at a time, memory
             independent of the square of the number of tokens) or "tpu_kernel"; chosen by size and platform if None.
+        mesh: the devices that share the batch; the kernel must know them where there are several.
 
     Raises:
         ValueError: if the number of tokens is not `prefix` plus the patches of `grid`, or the implementation is
@@ -95,7 +97,8 @@ def attention_statistics(
     with jax.default_matmul_precision("highest"):  # accelerators would round float32 products to bfloat16 or TF32
         front = attention_logits(query[..., :prefix, :], key, scale, _bias_rows(bias, slice(0, prefix)))
         sums = _sums(
-            implementation or chosen_implementation(grid, query.shape[1], tokens),
+            implementation or chosen_implementation(grid, query.shape[1], tokens, mesh),
+            mesh,
             query[..., prefix:, :],
             key,
             grid=grid,
@@ -116,14 +119,16 @@ def statistics_of_logits(
     return attention_statistics(nothing, nothing, scale=1.0, bias=logits, **layout)
 
 
-def chosen_implementation(grid: Pair, num_heads: int, tokens: int) -> str:
+def chosen_implementation(grid: Pair, num_heads: int, tokens: int, mesh: Any = None) -> str:
     """All at once while an image's logits are small; else the kernel on a TPU, and streams elsewhere."""
     if rows_of_a_block(grid, num_heads, tokens) == grid[0]:
         return "dense"
-    return "tpu_kernel" if jax.default_backend() == "tpu" else "streamed"
+    # A kernel is not divided over devices by itself.
+    placed = mesh is not None or jax.device_count() == 1
+    return "tpu_kernel" if jax.default_backend() == "tpu" and placed else "streamed"
 
 
-def _sums(implementation: str, query: Any, key: Any, *, grid: Pair, **rest: Any) -> PatchSums:
+def _sums(implementation: str, mesh: Any, query: Any, key: Any, *, grid: Pair, **rest: Any) -> PatchSums:
     if implementation == "dense":
         return xla_patch_sums(query, key, grid=grid, rows=grid[0], **rest)
     if implementation == "streamed":
@@ -131,9 +136,9 @@ def _sums(implementation: str, query: Any, key: Any, *, grid: Pair, **rest: Any)
     if implementation == "tpu_kernel":
         from mim_jax.ops.attention_statistics.tpu_kernel import tpu_patch_sums
 
-        sums = tpu_patch_sums(query, key, grid=grid, **rest, interpret=jax.default_backend() != "tpu")
+        sums = tpu_patch_sums(query, key, grid=grid, **rest, interpret=jax.default_backend() != "tpu", mesh=mesh)
         # A pass of its own, which the compiler drops where nobody asks for the map.
-        return sums._replace(aligned=_sums("streamed", query, key, grid=grid, **rest).aligned)
+        return sums._replace(aligned=_sums("streamed", mesh, query, key, grid=grid, **rest).aligned)
     raise ValueError(f"unknown implementation '{implementation}'; known are {', '.join(IMPLEMENTATIONS)}")
 
 

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
+from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 from mim_jax.ops.attention_statistics.sums import Pair, PatchSums
 from mim_jax.ops.attention_statistics.tpu_block import add_block
-from mim_jax.ops.attention_statistics.tpu_partition import on_every_device
 from mim_jax.ops.attention_statistics.tpu_sizes import LANES, ROWS, Sizes, padded, sizes_of, spread, vector_memory
 
 
@@ -35,10 +35,10 @@ def tpu_patch_sums(
     scale: Any,
     bias: Any = None,
     interpret: Any = False,
+    mesh: Mesh | AbstractMesh | None = None,
+    axes: tuple[str, ...] = ("data", "fsdp"),
 ) -> PatchSums:
     """Statistics of the attention of patch queries by a Pallas kernel for TPU; `aligned` is None.
-
-    Under jit, images that are sharded over devices stay where they are, and so do their statistics.
 
     Args:
         query: queries of the patches, row-major on the grid, in float32 or bfloat16.
@@ -49,9 +49,12 @@ def tpu_patch_sums(
         scale: factor on the product of query and key: a number, or one per head, `[k, 1, 1]`.
         bias: added to the scaled logits, broadcastable to `[b, k, m, n]`, or None; -100 keeps a pair apart.
         interpret: run the kernel on any device, slowly (True, or parameters of Pallas' simulation of a TPU).
+        mesh: devices over which the images are sharded, each of which does its own; None for a single device.
+        axes: of the mesh, over which the images are sharded.
 
     Raises:
-        ValueError: queries or keys that do not fit the grid and the prefix.
+        ValueError: queries or keys that do not fit the grid and the prefix, or images that do not spread evenly over
+            the devices.
     """
     patches = math.prod(grid)
     if (query.shape[2], key.shape[2]) != (patches, prefix + patches):
@@ -62,11 +65,19 @@ def tpu_patch_sums(
     sizes = sizes_of(query.shape[1], grid, prefix, patch_size, bias is not None)
     arrays = [array for array in _operands(sizes, query, key, scale, bias) if array is not None]
     run = functools.partial(_call, sizes, interpret)
-    # Pallas' simulation of a TPU calls back in order, which no part of a sharded program may.
-    if not isinstance(interpret, pltpu.InterpretParams):
-        of_images = [array.ndim == 4 and array.shape[0] == query.shape[0] for array in arrays]
-        run = functools.partial(on_every_device, run, of_images)
+    if mesh is not None:
+        run = _on_every_device(run, mesh, axes, arrays)
     return _means(sizes, *run(*arrays))
+
+
+def _on_every_device(run: Any, mesh: Mesh | AbstractMesh, axes: tuple[str, ...], arrays: list[Any]) -> Any:
+    """`run` on the images that a device holds; XLA cannot look into a kernel, so it would not know how to part it."""
+    batch, devices = len(arrays[1]), math.prod(mesh.shape[axis] for axis in axes)
+    if batch % devices:
+        raise ValueError(f"{batch} images cannot be spread evenly over {devices} devices: pad the batch.")
+    images, whole = PartitionSpec(axes), PartitionSpec()
+    given = tuple(images if array.ndim == 4 and len(array) == batch else whole for array in arrays)
+    return jax.shard_map(run, mesh=mesh, in_specs=given, out_specs=images, check_vma=False)
 
 
 def _operands(sizes: Sizes, query: Any, key: Any, scale: Any, bias: Any) -> tuple[Any, Any, Any, Any]:
