@@ -1,7 +1,7 @@
 """What is measured of one block: by an observer inside it, and of the tokens behind it."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mim_jax.models.encoder import Tokens
-from mim_jax.ops.attention import Observation, Observer, attention_logits
+from mim_jax.ops.attention import Observation, Observer, Windows, attention_logits
 from mim_jax.ops.attention_compat import compat_statistics
 from mim_jax.ops.attention_statistics import AttentionStatistics, attention_statistics
 from mim_jax.ops.fourier import relative_log_amplitude
@@ -68,29 +68,54 @@ def joined(*groups: Mapping[str, Tree]) -> dict[str, Tree]:
 def observer(
     grid: Pair, prefix: int, patch_size: Pair, selection: Selection = Selection(), mesh: Any = None
 ) -> Observer:
-    """An observer that returns statistics of a block per image: "heads", "layers", "arrays", and the block's tokens.
+    """An observer that returns what is measured of a block per image: `token_measures`, and "heads" besides.
 
-    Within windows the distance is that of tokens of one window, in pixels of the image; every window counts alike.
+    `grid` is that of the embedded patches, of `patch_size` pixels. Within windows the distance is that of tokens of one
+    window, in pixels of the image; every window counts alike.
     """
 
     def observe(observation: Observation) -> Tree:
-        if observation.windows is not None:
-            statistics = _windowed(observation, mesh)
-        else:
+        windows = observation.windows
+        if windows is None:
             statistics = _global(observation, grid, prefix, patch_size, selection, mesh)
-        heads = statistics.heads
-        if selection.compat and observation.windows is None:
-            heads = joined(heads, {"": _compat(observation, grid, prefix, patch_size)})
-        updates = magnitudes(observation.block_input, observation.branch_output)
-        return {
+        else:
+            statistics = _windowed(observation, mesh)
+        compat = selection.compat and windows is None
+        heads = {"": _compat(observation, grid, prefix, patch_size)} if compat else {}
+        heads = selection.of(joined(statistics.heads, heads))
+        means = {query: {name: x.mean(axis=-1) for name, x in own.items()} for query, own in heads.items()}
+        tokens = token_measures(
+            Tokens(observation.block_output, _stage_grid(grid, patch_size, windows), prefix), selection
+        )
+        layers = joined(means, selection.of({"": statistics.layer}), _updates(observation, prefix, selection))
+        arrays = _arrays(statistics) if selection.arrays else {}
+        return tokens | {
             "heads": heads,
-            "layers": joined({"": statistics.layer}, _by_query({"update_magnitude": updates}, prefix)),
-            "arrays": _arrays(statistics),
-            "input": observation.block_input,
-            "branch": observation.branch_output,
+            "layers": joined(layers, tokens["layers"]),
+            "arrays": arrays | tokens["arrays"],
         }
 
     return observe
+
+
+def _stage_grid(grid: Pair, patch_size: Pair, windows: Windows | None) -> Pair:
+    """Rows and columns of tokens of a stage."""
+    if windows is None:
+        return grid
+    rows, columns = (-(-side * patch // stride) for side, patch, stride in zip(grid, patch_size, windows.stride))
+    return rows, columns
+
+
+def _updates(observation: Observation, prefix: int, selection: Selection) -> dict[str, Tree]:
+    """How much attention and MLP add to the tokens."""
+    before, branch, after = (
+        x.astype(jnp.float32) for x in (observation.block_input, observation.branch_output, observation.block_output)
+    )
+    ratios = {
+        "update_magnitude": magnitudes(before, branch),
+        "mlp_update_magnitude": magnitudes(before + branch, after - before - branch),
+    }
+    return selection.of(_by_query(ratios, prefix))
 
 
 def _global(
@@ -150,17 +175,7 @@ def _by_query(values: Mapping[str, Float[Array, "b n"]], prefix: int) -> dict[st
     }
 
 
-def mlp_updates(observed: Tree, taps: Sequence[Tokens]) -> dict[str, Tree]:
-    """How much the MLP branches add: the block's output less what they were added to."""
-    before = observed["input"].astype(jnp.float32) + observed["branch"].astype(jnp.float32)
-    each = [
-        _by_query({"mlp_update_magnitude": magnitudes(own, out.tokens.astype(jnp.float32) - own)}, out.prefix)
-        for own, out in zip(before, taps, strict=True)
-    ]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
-
-
-def token_measures(out: Tokens, spectra: bool = False) -> Tree:
+def token_measures(out: Tokens, selection: Selection = Selection()) -> Tree:
     """Statistics of the tokens behind one block, per image: "layers", "arrays", "features" and "finite"."""
     norms = token_norms(out.tokens)
     amplitude = relative_log_amplitude(out.map)
@@ -175,7 +190,7 @@ def token_measures(out: Tokens, spectra: bool = False) -> Tree:
         },
     )
     arrays = {"norm_histogram": norm_histogram(norms), "fourier_relative_log_amplitude": amplitude}
-    if spectra:
+    if selection.spectra:
         shares = top_singular_shares(out.patches, SINGULAR_SHARES)
         layers = joined(layers, {"": {"top_singular_share": shares[:, 0]}})
         arrays |= {"top_singular_shares": shares, "token_log_spectrum": token_log_spectrum(out.patches)}
@@ -183,4 +198,5 @@ def token_measures(out: Tokens, spectra: bool = False) -> Tree:
     if out.prefix:
         features["class"] = out.tokens[:, 0].astype(jnp.float32)
     finite = jnp.isfinite(out.tokens).all(axis=(1, 2))
-    return {"layers": layers, "arrays": arrays, "features": features, "finite": finite}
+    kept = arrays if selection.arrays else {}
+    return {"layers": selection.of(layers), "arrays": kept, "features": features, "finite": finite}

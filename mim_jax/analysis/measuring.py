@@ -1,17 +1,15 @@
 """What is measured of one batch of images, inside the program that encodes them."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mim_jax.analysis.block_measures import Selection, Tree, joined, mlp_updates, observer, token_measures
+from mim_jax.analysis.block_measures import Selection, Tree, observer, token_measures
 from mim_jax.errors import InputError
-from mim_jax.models.encoder import EncoderConfig, Tokens
+from mim_jax.models.encoder import EncoderConfig
 
 
 class Statistics(NamedTuple):
@@ -71,28 +69,14 @@ class Measure:
                 )
 
     def __call__(self, parameters: Any, images: Float[Array, "b h w c"]) -> Stages:
-        """What every stage yields."""
-        config, depth = self.config, sum(self.config.depths)
+        """What every stage yields: nothing of a block but that outlives it."""
+        config = self.config
         observe = observer(config.grid, config.prefix, config.patch_size, self.selection, self.mesh)
-        out = self.encoder.apply({"params": parameters}, images, observer=observe, taps=tuple(range(depth + 1)))
-        seen = out.observations if isinstance(out.observations, tuple) else (out.observations,)
-        stages, first = [self._stage({}, out.taps[:1])], 1
-        for number, observed in zip(config.depths, seen, strict=True):
-            stages.append(self._stage(observed, out.taps[first : first + number]))
-            first += number
-        return tuple(stages)
+        out = self.encoder.apply({"params": parameters}, images, observer=observe, taps=(0,))
+        blocks = out.observations if isinstance(out.observations, tuple) else (out.observations,)
+        embedded = jax.tree.map(lambda leaf: leaf[None], token_measures(out.taps[0], self.selection))
+        return tuple(map(_stage, (embedded | {"heads": {}}, *blocks)))
 
-    def _stage(self, observed: Tree, taps: Sequence[Tokens]) -> Stage:
-        """One stage, from what the observer saw in its blocks and the tokens behind them."""
-        selection = self.selection
-        tokens = [token_measures(own, selection.spectra) for own in taps]
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *tokens)
-        heads, layers, arrays = {}, stacked["layers"], stacked["arrays"]
-        if observed:
-            heads = selection.of(observed["heads"])
-            means = {query: {name: x.mean(axis=-1) for name, x in own.items()} for query, own in heads.items()}
-            layers = joined(means, layers, observed["layers"], mlp_updates(observed, taps))
-            arrays = arrays | observed["arrays"]
-        arrays = arrays if selection.arrays else {}
-        statistics = Statistics(heads, selection.of(layers), arrays)
-        return Stage(statistics, stacked["features"], stacked["finite"])
+
+def _stage(seen: Tree) -> Stage:
+    return Stage(Statistics(seen["heads"], seen["layers"], seen["arrays"]), seen["features"], seen["finite"])

@@ -84,13 +84,12 @@ class Block(nn.Module):
         normed = LayerNorm(config.norm_epsilon, self.dtype, name="norm1")(x)
         branch, seen = Attention(config.attention, self.dtype, name="attn")(normed, bias)
         branch = self._scaled(branch, "gamma_1")
-        observed = None
-        if self.observer is not None:
-            observed = self.observer(Observation(**seen, block_input=x, branch_output=branch))
+        seen |= {"block_input": x, "branch_output": branch}
         x = x + drop_path(branch, keys[0], rate)
         normed = LayerNorm(config.norm_epsilon, self.dtype, name="norm2")(x)
         branch = self._scaled(self._mlp(x.shape[-1])(normed), "gamma_2")
-        return x + drop_path(branch, keys[1], rate), observed
+        x = x + drop_path(branch, keys[1], rate)
+        return x, None if self.observer is None else self.observer(Observation(**seen, block_output=x))
 
     def _mlp(self, width: int) -> nn.Module:
         hidden, options = int(width * self.config.mlp_ratio), (self.config.attention.kernel_init, self.dtype)

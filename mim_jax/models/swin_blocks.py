@@ -76,10 +76,7 @@ class SwinBlock(nn.Module):
         before, after = self._norm("norm1")
         branch, seen = self._attend(before(x), shifted)
         branch = after(branch)
-        observed = None
-        if self.observer is not None:
-            seen["windows"] = self._windows(shifted)
-            observed = self.observer(Observation(**seen, block_input=x, branch_output=branch))
+        seen |= {"block_input": x, "branch_output": branch, "windows": self._windows(shifted)}
         x = x + drop_path(branch, keys[0], rate)
         before, after = self._norm("norm2")
         hidden = int(x.shape[-1] * config.mlp_ratio)
@@ -87,7 +84,7 @@ class SwinBlock(nn.Module):
         x = x + drop_path(branch, keys[1], rate)
         if config.extra_norm:
             x = LayerNorm(config.norm_epsilon, self.dtype, name="extra_norm")(x)
-        return x, observed
+        return x, None if self.observer is None else self.observer(Observation(**seen, block_output=x))
 
     def _norm(self, name: str) -> tuple[Any, Any]:
         """What comes before a branch, and behind it."""

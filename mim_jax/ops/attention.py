@@ -44,6 +44,7 @@ class Observation(NamedTuple):
         branch_output: output of the attention branch as it is added to the residual stream (after layer scale or a
             norm behind the branch; before stochastic depth), `[b, n, d]`.
         windows: layout of the attention windows, or None when attention is global.
+        block_output: what the block returns, behind its MLP, `[b, n, d]`.
     """
 
     query: Float[Array, "*b k n e"]
@@ -54,6 +55,7 @@ class Observation(NamedTuple):
     block_input: Float[Array, "b t d"]
     branch_output: Float[Array, "b t d"]
     windows: Windows | None = None
+    block_output: Any = None
 
 
 Observer = Callable[[Observation], Any]

@@ -261,7 +261,7 @@ def uniform_observation(bias=None, windows=None):
     query, tokens = jnp.zeros((1, 2, 9, 4)), jnp.ones((1, 9, 8))
     if windows is not None:
         query, tokens = jnp.zeros((1, 4, 2, 9, 4)), jnp.ones((1, 36, 8))
-    return Observation(query, query, query, 0.5, bias, tokens, tokens, windows)
+    return Observation(query, query, query, 0.5, bias, tokens, tokens, windows, tokens)
 
 
 def test_uniform_attention_has_its_closed_form():
