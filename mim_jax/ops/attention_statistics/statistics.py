@@ -6,6 +6,7 @@ and keys that are patches: prefix tokens (class, registers) are dropped from the
 renormalising the probabilities and stays exact when a prefix token takes all of them.
 """
 
+import contextlib
 import functools
 from typing import Any, NamedTuple
 
@@ -16,7 +17,12 @@ from jaxtyping import Array, Float
 from mim_jax.ops.attention import attention_logits
 from mim_jax.ops.attention_statistics.sums import LOCAL_SIZES, SPATIAL, PatchSums
 from mim_jax.ops.attention_statistics.uniform import pair
-from mim_jax.ops.attention_statistics.xla import rows_of_a_block, streamed_rows, xla_patch_sums
+from mim_jax.ops.attention_statistics.xla import (
+    dense_patch_sums,
+    rows_of_a_block,
+    streamed_rows,
+    xla_patch_sums,
+)
 
 Pair = tuple[int, int]
 
@@ -94,20 +100,24 @@ def attention_statistics(
             f"{grid[0]} x {grid[1]} patches"
         )
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    with jax.default_matmul_precision("highest"):  # accelerators would round float32 products to bfloat16 or TF32
-        front = attention_logits(query[..., :prefix, :], key, scale, _bias_rows(bias, slice(0, prefix)))
-        sums = _sums(
-            implementation or chosen_implementation(grid, query.shape[1], tokens, mesh),
-            mesh,
-            query[..., prefix:, :],
-            key,
-            grid=grid,
-            prefix=prefix,
-            patch_size=pair(patch_size),
-            scale=scale,
-            bias=_bias_rows(bias, slice(prefix, None)),
-        )
+    chosen = implementation or chosen_implementation(grid, query.shape[1], tokens, mesh)
+    layout = {"grid": grid, "prefix": prefix, "patch_size": pair(patch_size)}
+    with _exact_products():
+        if chosen == "dense":
+            # In the very words of the forward pass, so that the compiler finds them there and takes them once.
+            logits = attention_logits(query, key, scale, bias)
+            front, sums = logits[..., :prefix, :], dense_patch_sums(logits[..., prefix:, :], **layout)
+        else:
+            front = attention_logits(query[..., :prefix, :], key, scale, _bias_rows(bias, slice(0, prefix)))
+            below = _bias_rows(bias, slice(prefix, None))
+            sums = _sums(chosen, mesh, query[..., prefix:, :], key, scale=scale, bias=below, **layout)
     return _statistics(sums, front, prefix, pair(patch_size))
+
+
+def _exact_products() -> contextlib.AbstractContextManager[None]:
+    """Accelerators would round float32 products to bfloat16 or TF32; a CPU does not."""
+    exact = jax.default_backend() == "cpu"
+    return contextlib.nullcontext() if exact else jax.default_matmul_precision("highest")
 
 
 def statistics_of_logits(
@@ -129,8 +139,6 @@ def chosen_implementation(grid: Pair, num_heads: int, tokens: int, mesh: Any = N
 
 
 def _sums(implementation: str, mesh: Any, query: Any, key: Any, *, grid: Pair, **rest: Any) -> PatchSums:
-    if implementation == "dense":
-        return xla_patch_sums(query, key, grid=grid, rows=grid[0], **rest)
     if implementation == "streamed":
         return xla_patch_sums(query, key, grid=grid, rows=streamed_rows(grid), **rest)
     if implementation == "tpu_kernel":

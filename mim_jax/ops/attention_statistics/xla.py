@@ -68,6 +68,12 @@ def xla_patch_sums(
     return means._replace(spatial=spatial_means(means.aligned, patch_size))
 
 
+def dense_patch_sums(logits: Float[Array, "b k m n"], *, grid: Pair, prefix: int, patch_size: Pair) -> PatchSums:
+    """The same from the logits of all patch queries."""
+    means = jax.tree.map(lambda total: total / (grid[0] * grid[1]), _block_sums(logits, 0, grid, prefix))
+    return means._replace(spatial=spatial_means(means.aligned, patch_size))
+
+
 def _rows_of_bias(bias: Any, start: Any, count: int) -> Any:
     if bias is None or bias.shape[-2] == 1:
         return bias
