@@ -25,6 +25,10 @@ class KeptFeatures:
         """Those of the first batches; raises InputError if a file is missing or damaged."""
         return [_read(self._path(batch)) for batch in range(batches)]
 
+    def complete(self, batches: int) -> bool:
+        """Whether those of the first batches are all there."""
+        return all(self._path(batch).is_file() for batch in range(batches))
+
     def read_all(self) -> list[Features]:
         """Those of all batches."""
         return [_read(path) for path in sorted(self.folder.glob("*.npz"))]

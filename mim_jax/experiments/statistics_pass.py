@@ -66,7 +66,7 @@ class StatisticsPass:
 
         Raises Interrupted after SIGTERM or Ctrl-C, once everything is saved, and InputError if there is no image.
         """
-        start = found = self._sums.load(self._shapes)
+        start = found = self._found_before()
         kept = self._features.read(min(start.batches, self._kept_batches))
         progress = Progress(self._total, start.batches, active=jax.process_index() == 0)
         with contextlib.closing(progress), Interruption() as interruption:
@@ -88,6 +88,11 @@ class StatisticsPass:
         selection = Selection(names=("top_singular_share",), spectra=True)
         batches = self._batches(Subset(self.source, np.arange(count)), 0)
         return collect_all(self._measure(selection), batches, sharding=replicated(self.placed.mesh))
+
+    def _found_before(self) -> Collected:
+        """What an earlier run saved; nothing if features that belong to it are gone."""
+        found = self._sums.load(self._shapes)
+        return found if self._features.complete(min(found.batches, self._kept_batches)) else Collected()
 
     def _collect(self, found: Collected) -> Iterator[tuple[Collected, Batch, Any]]:
         return collect(

@@ -128,6 +128,13 @@ def test_stopped_analysis_goes_on_to_the_same_numbers(encoder, tmp_path, monkeyp
     pd.testing.assert_frame_equal(resumed.table, straight.table)
     for ours, theirs in zip(resumed.features["tiny"]["pooled"], straight.features["tiny"]["pooled"], strict=True):
         np.testing.assert_array_equal(ours, theirs)
+    part = tmp_path / "stopped" / "encoders" / "tiny" / "features" / "000002.npz"
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(InputError, match="000002.npz cannot be read .* delete it, and it is computed again"):
+        run(encoder, tmp_path / "stopped", run__batch_size=16)
+    part.unlink()
+    again = run(encoder, tmp_path / "stopped", run__batch_size=16)
+    pd.testing.assert_frame_equal(again.table, straight.table)
 
 
 def test_parts_of_several_runs_merge_to_the_whole(encoder, tmp_path):
