@@ -102,6 +102,7 @@ class Analysis:
     labels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, str))
     pictures: dict[str, Pictures] = dataclasses.field(default_factory=dict)
     token_cka: dict[str, Matrices] = dataclasses.field(default_factory=dict)
+    _known: dict[Any, Matrices] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def df(self) -> pd.DataFrame:
@@ -129,7 +130,10 @@ class Analysis:
         """CKA of layers against layers for every pair of encoders."""
         if kind in self.token_cka:
             return self.token_cka[kind]
-        return compare(self.layers(kind), lambda x, y: layers_cka(x, y, estimator), across=across)
+        key = kind, estimator, across
+        if key not in self._known:
+            self._known[key] = compare(self.layers(kind), lambda x, y: layers_cka(x, y, estimator), across=across)
+        return self._known[key]
 
     def nearest_neighbours(self, kind: str = "pooled", neighbours: int = 10, *, across: bool = True) -> Matrices:
         """Mutual k-NN of layers against layers for every pair of encoders."""

@@ -24,7 +24,7 @@ from mim_jax.experiments.analyze_pictures import encoder_pictures
 from mim_jax.experiments.analyze_settings import NUMBERS, AnalyzeSettings
 from mim_jax.experiments.analyze_tokens import lidar_rows, token_similarity
 from mim_jax.experiments.placed_encoder import PlacedEncoder, load_encoder
-from mim_jax.experiments.statistics_pass import StatisticsPass
+from mim_jax.experiments.statistics_pass import INDEX, StatisticsPass
 from mim_jax.experiments.workdir import open_workdir
 from mim_jax.models.encoder import EncoderConfig
 from mim_jax.training.sharding import make_mesh
@@ -49,9 +49,7 @@ def run(settings: AnalyzeSettings, workdir: Path) -> Analysis:
             raise InputError(f"encoder '{name}': {error}") from error
         placed[name] = own
         found = analysed if found is None else found.compare(analysed)
-    found = dataclasses.replace(
-        found, token_cka=token_similarity(placed, settings, source), labels=labels_of(source, found)
-    )
+    found = dataclasses.replace(found, token_cka=token_similarity(placed, settings, source))
     if active:
         write_results(found, settings, workdir)
     return found
@@ -84,6 +82,7 @@ def analyze_encoder(placed: PlacedEncoder, settings: AnalyzeSettings, source: So
     merged = tuple(Path(other) / "encoders" / name for other in settings.run.merge)
     statistics = StatisticsPass(placed, settings, source, workdir / "encoders" / name, merged)
     moments, features = statistics.run()
+    index = features.pop(INDEX, [np.zeros(0, int)])[0]
     tables = [statistics_table(name, moments, config.depths)]
     arrays: dict[str, Any] = arrays_of(moments, config.depths)
     if not settings.statistics.names or "top_singular_share" in settings.statistics.names:
@@ -101,6 +100,7 @@ def analyze_encoder(placed: PlacedEncoder, settings: AnalyzeSettings, source: So
         {name: layout_of(config)},
         {name: arrays},
         {name: features} if features else {},
+        np.zeros(0, str) if merged else labels_of(source, index),
         pictures={name: pictures} if pictures is not None else {},
     )
 
@@ -109,12 +109,10 @@ def _rank_table(name: str, features: Features) -> pd.DataFrame:
     return as_table([row for kind, layers in features.items() for row in spectrum_rows(name, kind, layers)])
 
 
-def labels_of(source: Source, analysis: Analysis) -> np.ndarray:
-    """Classes of the images whose features are kept; none where the source has none, or parts were merged."""
-    kept = {len(layers[0]) for own in analysis.features.values() for layers in own.values()}
-    if not source.class_names or len(kept) != 1 or (count := kept.pop()) > len(source):
-        return np.zeros(0, str)
-    return np.asarray([source.class_names[source[index]["label"]] for index in range(count)])
+def labels_of(source: Source, index: np.ndarray) -> np.ndarray:
+    """Names of the classes of some images; none where the source has none."""
+    names = source.class_names
+    return np.asarray([names[source[int(i)]["label"]] for i in index] if names else [], str)
 
 
 def options_of(settings: AnalyzeSettings) -> Options:
@@ -179,10 +177,6 @@ def summary_text(analysis: Analysis) -> str:
         if len(rows):
             half = (rows["ci95_high"] - rows["value"]).map(lambda x: "" if np.isnan(x) else f" ± {x:.2g}")
             columns[f"{statistic} ({rows['unit'].iloc[0]})"] = rows["value"].map("{:.4g}".format) + half
-    return (
-        pd.DataFrame(columns)
-        .sort_index(level=1, sort_remaining=False)
-        .sort_index(level=0, sort_remaining=False)
-        .fillna("")
-        .to_string()
-    )
+    shown = pd.DataFrame(columns)
+    places = sorted(shown.index, key=lambda place: (analysis.encoders.index(place[0]), place[1]))
+    return shown.reindex(places).fillna("").to_string()

@@ -1,6 +1,5 @@
 """Analysis of a model in hand, for notebooks and scripts."""
 
-import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from mim_jax.analysis.result import Analysis
 from mim_jax.data.arrays import ArraySource
 from mim_jax.data.sources import Source, open_source
 from mim_jax.errors import InputError
-from mim_jax.experiments.analyze import analyze_encoder, labels_of
+from mim_jax.experiments.analyze import analyze_encoder
 from mim_jax.experiments.analyze_settings import resolve_analyze
 from mim_jax.experiments.placed_encoder import PlacedEncoder
 from mim_jax.training.sharding import make_mesh
@@ -71,8 +70,7 @@ def analyze(
     (name,) = settings.encoders
     placed = PlacedEncoder(name, model, mesh, settings.data, efficiency, batch_size)
     with tempfile.TemporaryDirectory() as folder:
-        found = analyze_encoder(placed, settings, source, Path(folder))
-    return dataclasses.replace(found, labels=labels_of(source, found))
+        return analyze_encoder(placed, settings, source, Path(folder))
 
 
 def _source(images: Any, labels: Sequence[int] | None, name: str, data: Mapping[str, Any]) -> Source:

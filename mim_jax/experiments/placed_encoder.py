@@ -14,6 +14,7 @@ from flax.traverse_util import flatten_dict
 from mim_jax.data.pipeline import evaluation_batches
 from mim_jax.data.preprocessing import normalise
 from mim_jax.data.sources import Source
+from mim_jax.errors import InputError
 from mim_jax.experiments.plan import evaluation_transform
 from mim_jax.experiments.settings import Data, Efficiency
 from mim_jax.models.build import initial_parameters
@@ -81,8 +82,17 @@ class PlacedEncoder:
         )
 
     def batches(self, source: Source) -> Iterator[dict[str, Any]]:
-        """The same as global arrays on the devices; images are still uint8."""
+        """The same as global arrays on the devices; images are still uint8.
+
+        Raises InputError if images have other channels than the encoder takes.
+        """
+        wanted = self.model.preprocessing.channels
         for batch in self.host_batches(source):
+            if (channels := batch["image"].shape[-1]) != wanted:
+                raise InputError(
+                    f"images have {channels} channel{'s' * (channels > 1)}, but the encoder takes {wanted}; give it "
+                    "images as it was trained on"
+                )
             yield global_batch(batch, self.mesh)
 
     def normalise(self, images: Any) -> Any:

@@ -40,6 +40,8 @@ from mim_jax.training.progress import Progress
 from mim_jax.training.sharding import replicated
 
 SUMS, FEATURES = "sums.npz", "features"
+INDEX = "index"
+"""Beside the features of a batch, which images they are of."""
 KEPT_SAMPLES = frozenset({"class", "pooled"})
 
 
@@ -62,7 +64,7 @@ class StatisticsPass:
     merged: tuple[Path, ...] = ()
 
     def run(self) -> tuple[Moments, Features]:
-        """Moments of all images, and the features of those that are kept.
+        """Moments of all images, and the features of those that are kept, with their numbers as the kind `INDEX`.
 
         Raises Interrupted after SIGTERM or Ctrl-C, once everything is saved, and InputError if there is no image.
         """
@@ -72,7 +74,7 @@ class StatisticsPass:
         with contextlib.closing(progress), Interruption() as interruption:
             for found, batch, features in self._collect(start):
                 if found.batches <= self._kept_batches:
-                    kept.append(self._keep(found.batches - 1, features, batch.valid))
+                    kept.append(self._keep(found.batches - 1, features, batch))
                 self._pause(found, interruption)
                 progress.update(found.batches, {})
         if found.moments is None or not int(found.moments.count):
@@ -104,10 +106,11 @@ class StatisticsPass:
             sharding=replicated(self.placed.mesh),
         )
 
-    def _keep(self, number: int, features: Any, valid: Any) -> Features:
-        features, valid = on_host((features, valid))
+    def _keep(self, number: int, features: Any, batch: Batch) -> Features:
+        features, valid = on_host((features, batch.valid))
         layered = layered_features(features, valid)
         wanted = {kind: own for kind, own in layered.items() if kind in self.settings.representations.samples}
+        wanted[INDEX] = [batch.index[valid]]
         if jax.process_index() == 0:
             self._features.write(number, wanted)
         return wanted

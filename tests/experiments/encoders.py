@@ -19,7 +19,8 @@ def tiny_model(name="vit_tiny_patch16", seed=0, **changes):
     config = encoder_config(name, **sizes | changes)
     parameters = initial_parameters(config, jax.random.key(seed))
     parameters = jax.tree.map(lambda leaf: 3 * np.asarray(leaf) if leaf.ndim > 1 else np.asarray(leaf), parameters)
-    return Model(config, {"encoder": parameters}, Preprocessing((8, 8), 1, (0.5,), (0.5,)), name=name)
+    half = (0.5,) * config.channels
+    return Model(config, {"encoder": parameters}, Preprocessing((8, 8), config.channels, half, half), name=name)
 
 
 def write_encoder(folder, name="vit_tiny_patch16", **changes):

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import mim_jax
 from mim_jax.analysis.tables import COLUMNS
@@ -277,3 +278,22 @@ def test_notebook_gives_table_figures_and_comparison(tmp_path):
 def test_notebook_tells_what_is_wrong_with_images(images, message):
     with pytest.raises(InputError, match=message):
         mim_jax.analyze(tiny_model(), images)
+
+
+def test_labels_belong_to_the_images_that_could_be_read(encoder, tmp_path):
+    colour = write_encoder(tmp_path / "colour", channels=3)
+    digits = open_source("digits", "test")
+    for index in range(6):
+        folder = tmp_path / "images" / "test" / f"class{digits[index]['label']}"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{index}.png"
+        Image.fromarray(digits[index]["image"][..., 0]).save(path)
+    broken = sorted((tmp_path / "images" / "test").glob("*/*.png"))[1]
+    broken.write_bytes(broken.read_bytes()[:20])
+    source = str(tmp_path / "images")
+    found = run(colour, tmp_path / "run", data__source=source, representations__samples=("pooled",))
+    assert len(found.features["tiny"]["pooled"][0]) == len(found.labels) == 5
+    readable = [path.parent.name for path in sorted((tmp_path / "images" / "test").glob("*/*.png")) if path != broken]
+    assert list(found.labels) == readable
+    with pytest.raises(InputError, match="encoder 'tiny': images have 3 channels, but the encoder takes 1;"):
+        run(encoder, tmp_path / "grey", data__source=source)
