@@ -41,7 +41,7 @@ def token_norms(analysis: Analysis, options: Options) -> Parts:
 
 def similarity(analysis: Analysis, options: Options) -> Parts:
     """CKA and shared neighbours of layers and encoders."""
-    for kind in [*analysis.kinds, *analysis.token_cka]:
+    for kind in analysis.compared:
         # The class token is the same for every image until it has seen one.
         first = 1 if kind == "class" else 0
         matrices = analysis.cka(kind, options.cka, across=options.across)

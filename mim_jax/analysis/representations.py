@@ -84,7 +84,12 @@ def _streamed(xs: Layers, ys: Layers, estimator: str) -> Matrix:
 
 
 def layers_neighbours(xs: Layers, ys: Layers, neighbours: int) -> Matrix:
-    """Mutual k-NN between all layers of two encoders, of features of the same images."""
+    """Mutual k-NN between all layers of two encoders, of features of the same images.
+
+    Raises InputError if there are not more images than neighbours.
+    """
+    if len(xs[0]) <= neighbours:
+        raise InputError(f"{neighbours} neighbours need more than {len(xs[0])} images; give more, or ask for fewer")
     shares = [[mutual_nearest_neighbours(jnp.asarray(x), jnp.asarray(y), neighbours) for y in ys] for x in xs]
     return np.asarray(shares, np.float64)
 

@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 
 from mim_jax.analysis.collecting import Features
-from mim_jax.analysis.representations import Layers, Matrix, compare, layers_cka, layers_neighbours, log_spectra
+from mim_jax.analysis.representations import (
+    FEWEST_IMAGES,
+    Layers,
+    Matrix,
+    compare,
+    layers_cka,
+    layers_neighbours,
+    log_spectra,
+)
 from mim_jax.analysis.tables import Arrays, save_arrays, save_table
 from mim_jax.errors import InputError
 from mim_jax.files import write_arrays
@@ -118,6 +126,16 @@ class Analysis:
     def kinds(self) -> list[str]:
         """Kinds of sample whose features are kept."""
         return sorted({kind for own in self.features.values() for kind in own})
+
+    @property
+    def images(self) -> int:
+        """Number of images whose features are kept."""
+        return min((len(layers[0]) for own in self.features.values() for layers in own.values()), default=0)
+
+    @property
+    def compared(self) -> list[str]:
+        """Kinds of sample that CKA can be taken of: it needs four images."""
+        return [*(self.kinds if self.images >= FEWEST_IMAGES else ()), *self.token_cka]
 
     def layers(self, kind: str) -> dict[str, Layers]:
         """Features by layer of the encoders that have this kind of sample; raises InputError if none has."""

@@ -131,10 +131,13 @@ def write_results(analysis: Analysis, settings: AnalyzeSettings, workdir: Path) 
     """Tables, arrays, matrices, figures and the report."""
     analysis.save(workdir)
     options = options_of(settings)
-    matrices = {f"cka_{kind}": analysis.cka(kind, options.cka, across=options.across) for kind in analysis.token_cka}
+    matrices = {f"cka_{kind}": analysis.cka(kind, options.cka, across=options.across) for kind in analysis.compared}
     for kind in analysis.kinds:
-        matrices[f"cka_{kind}"] = analysis.cka(kind, options.cka, across=options.across)
-        matrices[f"neighbours_{kind}"] = analysis.nearest_neighbours(kind, options.neighbours, across=options.across)
+        if options.neighbours < analysis.images:
+            shared = analysis.nearest_neighbours(kind, options.neighbours, across=options.across)
+            matrices[f"neighbours_{kind}"] = shared
+        else:
+            print(f"no shared neighbours of {kind} features: {options.neighbours} of {analysis.images} images")
     if matrices:
         save_matrices(matrices, workdir / "similarity.npz")
     if settings.statistics.compat:

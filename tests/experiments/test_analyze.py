@@ -258,6 +258,12 @@ def test_notebook_gives_table_figures_and_comparison(tmp_path):
     assert len(result.plot.attention_distance().axes) == 1
     for draw in (result.plot.kl_between_heads, result.plot.token_norm, result.plot.cka, result.plot.spectra):
         assert draw().axes
+    few = mim_jax.analyze(tiny_model(), images[:3], name="few", pictures=0)
+    assert few.report(tmp_path / "few.html").stat().st_size > 100_000
+    with pytest.raises(InputError, match="10 neighbours need more than 3 images"):
+        few.nearest_neighbours()
+    with pytest.raises(InputError, match="CKA needs 4 images at least, not 3"):
+        few.cka()
     both = result.compare(mim_jax.analyze(tiny_model(seed=1), images, name="two", pictures=0))
     assert both.encoders == ["one", "two"] and ("one", "two") in both.cka()
     assert both.report(tmp_path / "report.html").stat().st_size > 100_000
