@@ -103,16 +103,33 @@ def collect(
     Raises:
         InputError: if a block's output is not finite; names the layer and the image.
     """
-    found = start
-    for batch in batches:
-        if found.enough:
-            return
+    found, sums, under_way = start, start.moments, None
+    for batch in () if start.enough else batches:
         part, flaw, features = measured_batch(measure, batch.images, batch.valid, sharding)
-        # The batch before is complete by now: waiting here keeps more than two from piling up on the device.
-        moments = part if found.moments is None else merge_on_device(jax.block_until_ready(found.moments), part)
-        _check_finite(flaw, batch.index, describe)
-        found = Collected(moments, found.batches + 1, bool(until) and narrow_enough(moments, until))
-        yield found, batch, features
+        sums = part if sums is None else merge_on_device(sums, part)
+        # Only now is the batch before waited for: the devices have this one to go on with.
+        if under_way is not None:
+            found, *rest = _settled(found, *under_way, until, describe)
+            yield found, *rest
+            if found.enough:
+                return
+        under_way = sums, flaw, batch, features
+    if under_way is not None:
+        yield _settled(found, *under_way, until, describe)
+
+
+def _settled(
+    before: Collected,
+    sums: Moments,
+    flaw: Flaw,
+    batch: Batch,
+    features: Any,
+    until: Mapping[str, float] | None,
+    describe: Callable[[int], str],
+) -> tuple[Collected, Batch, Any]:
+    """What has been found with a batch that is done, once it is known to be sound."""
+    _check_finite(flaw, batch.index, describe)
+    return Collected(sums, before.batches + 1, bool(until) and narrow_enough(sums, until)), batch, features
 
 
 def collect_all(measure: Callable[[Any], Stages], batches: Iterable[Batch], **options: Any) -> Moments:

@@ -8,7 +8,7 @@ import ml_collections
 
 from mim_jax.analysis.definitions import HEAD_STATISTICS, LAYER_STATISTICS, QUERIES, check_statistics
 from mim_jax.errors import InputError, nearest
-from mim_jax.experiments.checks import build_settings
+from mim_jax.experiments.checks import build_settings, check_encoders
 from mim_jax.experiments.settings import Data, Efficiency
 
 SAMPLES = ("class", "pooled", "flattened", "tokens")
@@ -125,7 +125,7 @@ def default_analyze_config() -> ml_collections.ConfigDict:
 def resolve_analyze(config: ml_collections.ConfigDict | Mapping[str, Any]) -> AnalyzeSettings:
     """Frozen settings; raises InputError for an unknown key or name, a wrong type, or a number out of its range."""
     settings = build_settings(AnalyzeSettings, config, "config")
-    _check_encoders(settings)
+    check_encoders(settings.encoders, "analyse")
     _check_names(settings)
     _check_numbers(settings)
     return settings
@@ -134,14 +134,6 @@ def resolve_analyze(config: ml_collections.ConfigDict | Mapping[str, Any]) -> An
 def with_compat(settings: AnalyzeSettings) -> AnalyzeSettings:
     """The same settings with the numbers of other papers' code."""
     return dataclasses.replace(settings, statistics=dataclasses.replace(settings.statistics, compat=True))
-
-
-def _check_encoders(settings: AnalyzeSettings) -> None:
-    if not settings.encoders:
-        raise InputError("no encoder to analyse; give --encoder=NAME=PATH, or set config.encoders in the file")
-    for name, where in settings.encoders.items():
-        if not isinstance(where, str) or "/" in name:
-            raise InputError(f"encoder '{name}' must be a name without a slash and a path, not {where!r}")
 
 
 def _check_names(settings: AnalyzeSettings) -> None:

@@ -46,6 +46,15 @@ def _cast(wanted: Any, value: Any, where: str) -> Any:
     return value
 
 
+def check_encoders(encoders: Mapping[str, Any], purpose: str) -> None:
+    """Raises InputError if there are no encoders to `purpose`, or one is no name and path."""
+    if not encoders:
+        raise InputError(f"no encoder to {purpose}; give --encoder=NAME=PATH, or set config.encoders in the file")
+    for name, where in encoders.items():
+        if not isinstance(where, str) or "/" in name:
+            raise InputError(f"encoder '{name}' must be a name without a slash and a path, not {where!r}")
+
+
 POSITIVE = (
     "optimization.batch_size", "optimization.epochs", "model.channels", "efficiency.accumulation",
     "efficiency.mesh_fsdp", "efficiency.mesh_tensor", "run.log_every",

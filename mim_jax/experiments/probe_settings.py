@@ -7,7 +7,7 @@ from typing import Any
 import ml_collections
 
 from mim_jax.errors import InputError
-from mim_jax.experiments.checks import build_settings
+from mim_jax.experiments.checks import build_settings, check_encoders
 from mim_jax.experiments.settings import Data, Efficiency
 
 PROTOCOLS = ("trained", "k-NN", "logistic")
@@ -123,11 +123,7 @@ def resolve_probe(config: ml_collections.ConfigDict | Mapping[str, Any]) -> Prob
 
 def _check(settings: ProbeSettings) -> None:
     trained, frozen = settings.trained, settings.frozen
-    if not settings.encoders:
-        raise InputError("no encoder to probe; give --config.encoders.NAME=PATH, or set config.encoders in the file")
-    for name, where in settings.encoders.items():
-        if not isinstance(where, str) or "/" in name:
-            raise InputError(f"encoder '{name}' must be a name without a slash and a path, not {where!r}")
+    check_encoders(settings.encoders, "probe")
     for protocol in settings.protocols:
         if protocol not in PROTOCOLS:
             raise InputError(f"unknown protocol '{protocol}'; known are {', '.join(PROTOCOLS)}")
