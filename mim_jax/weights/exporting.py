@@ -16,7 +16,7 @@ from mim_jax.pretraining.lut import Lut
 from mim_jax.pretraining.mae import MaskedAutoencoder
 from mim_jax.pretraining.simmim import SimMIM
 from mim_jax.weights.arrangement import arrange_back
-from mim_jax.weights.files.safetensors_file import write_safetensors
+from mim_jax.weights.files.safetensors_writing import write_safetensors
 from mim_jax.weights.layouts import LAYOUTS, Layout
 from mim_jax.weights.model import Model
 from mim_jax.weights.rules import Rule

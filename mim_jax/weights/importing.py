@@ -20,7 +20,7 @@ from mim_jax.weights.architecture import (
     from_training_arguments,
     work_out,
 )
-from mim_jax.weights.arrangement import arrange, contiguous
+from mim_jax.weights.arrangement import arrange
 from mim_jax.weights.evidence import Evidence
 from mim_jax.weights.files.checkpoint_file import CheckpointFile, open_checkpoint
 from mim_jax.weights.layouts import LAYOUTS, Layout
@@ -90,11 +90,10 @@ class Import:
         return np.dtype(self.options.dtype)
 
     def read(self, entry: Entry) -> np.ndarray:
-        """One array of ours, in C order; raises InputError if it holds NaN or infinity."""
-        return contiguous(self._view(entry), self.dtype(entry))
+        """One array of ours in the type of the file, as a view on what was read where that is possible.
 
-    def _view(self, entry: Entry) -> np.ndarray:
-        """One array of ours in the type of the file, as a view on what was read where that is possible."""
+        Raises InputError if it holds NaN or infinity.
+        """
         parts = [_values(part) for part in entry.parts]
         for name, part in zip(entry.names, parts):
             if not self.options.allow_nonfinite and not _finite(part):
@@ -109,7 +108,7 @@ class Import:
         Their axes may be turned round in memory: whoever places them on a device copies them anyhow.
         """
         with ThreadPoolExecutor() as pool:
-            arrays = pool.map(lambda entry: self._view(entry).astype(self.dtype(entry), copy=False), self.entries)
+            arrays = pool.map(lambda entry: self.read(entry).astype(self.dtype(entry), copy=False), self.entries)
             parameters = unflatten_dict(dict(zip((entry.path for entry in self.entries), arrays)), sep="/")
         return Model(
             self.architecture.encoder,

@@ -21,7 +21,8 @@ from mim_jax.data.preprocessing import Preprocessing
 from mim_jax.errors import InputError
 from mim_jax.models.build import FAMILIES, AnyEncoderConfig, family
 from mim_jax.pretraining.objective import Objective
-from mim_jax.weights.files.safetensors_file import read_safetensors, write_safetensors
+from mim_jax.weights.files.safetensors_file import read_safetensors
+from mim_jax.weights.files.safetensors_writing import write_safetensors
 from mim_jax.weights.methods import describe_method, make_objective
 from mim_jax.weights.model import Model, parameter_shapes
 

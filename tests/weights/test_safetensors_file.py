@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mim_jax.errors import InputError
-from mim_jax.weights.files.safetensors_file import read_safetensors, write_safetensors
+from mim_jax.weights.files.safetensors_file import read_safetensors
+from mim_jax.weights.files.safetensors_writing import write_safetensors
 from mim_jax.weights.files.tensors import DTYPES
 
 TYPES = sorted(set(DTYPES) - {"complex128"})
