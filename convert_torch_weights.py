@@ -92,16 +92,21 @@ def _options(flags: argparse.Namespace) -> Any:
 
 
 def _convert(flags: argparse.Namespace) -> int:
-    from mim_jax.weights.converting import convert, convert_adapted
+    from mim_jax.weights.files.checkpoint_file import open_checkpoint
+    from mim_jax.weights.files.hashing import hashing
 
     source, output, changes = Path(flags.checkpoint), Path(flags.output), _changes(flags)
-    options = _options(flags)
-    if changes or flags.head == "drop":
-        keep = flags.head == "keep"
-        model = convert_adapted(source, output, options, changes, keep_head=keep, overwrite=flags.overwrite)
-        lines = [f"note: {note}" for note in model.notes]
-    else:
-        lines = convert(source, output, options, overwrite=flags.overwrite).report()
+    file = open_checkpoint(source)
+    with hashing(file.files) as digest:  # begins before JAX is imported, which takes about as long
+        options = _options(flags)
+        from mim_jax.weights.converting import convert, convert_adapted
+
+        common = {"overwrite": flags.overwrite, "digest": digest}
+        if changes or flags.head == "drop":
+            model = convert_adapted(file, output, options, changes, keep_head=flags.head == "keep", **common)
+            lines = [f"note: {note}" for note in model.notes]
+        else:
+            lines = convert(file, output, options, **common).report()
     print("\n".join([*lines, f"wrote {output}"]))
     return _verify(source, output) if flags.verify else 0
 

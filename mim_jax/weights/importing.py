@@ -145,12 +145,12 @@ class Import:
         return {"files": files, "format": self.file.format, "network": self.place, "layout": self.layout.name}
 
 
-def understand(path: str | Path, options: Options = Options()) -> Import:
-    """Opens a checkpoint and works out what it holds, without reading its arrays.
+def understand(source: str | Path | CheckpointFile, options: Options = Options()) -> Import:
+    """Works out what a checkpoint holds, which is opened unless it is open; its arrays are not read.
 
     Raises InputError, naming the file, for whatever cannot be read or does not fit.
     """
-    file = open_checkpoint(Path(path))
+    file = source if isinstance(source, CheckpointFile) else open_checkpoint(source)
     try:
         return _understand(file, options)
     except InputError as error:
