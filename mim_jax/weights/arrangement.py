@@ -53,14 +53,12 @@ def _turn(source: np.ndarray, target: np.ndarray) -> None:
 
 def _merged(array: np.ndarray) -> np.ndarray:
     """A view of the same numbers with as few axes as its strides allow: one where they lie in C order."""
-    if not array.size:
-        return array.reshape(-1)
     axes: list[tuple[int, int]] = []
     for size, stride in zip(array.shape, array.strides):
         if axes and axes[-1][1] == size * stride:
             size *= axes.pop()[0]
         axes += [(size, stride)] if size != 1 else []
-    return np.lib.stride_tricks.as_strided(array, *zip(*axes)) if axes else array.reshape(-1)
+    return array.reshape([size for size, _ in axes] if array.size and axes else -1)
 
 
 def arrange_back(array: np.ndarray, pattern: str, parts: int = 1) -> list[np.ndarray]:

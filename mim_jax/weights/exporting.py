@@ -71,7 +71,7 @@ def export(model: Model, output: Path, layout: str = "") -> Path:
 
     Raises InputError for any other ending, or if the disk refuses.
     """
-    arrays = {name: np.ascontiguousarray(array) for name, array in export_arrays(model, layout).items()}
+    arrays = export_arrays(model, layout)
     if output.suffix == ".safetensors":
         write_safetensors(output, {n: (a.dtype, a.shape, a) for n, a in arrays.items()}, {"format": "pt"})
         return output

@@ -92,15 +92,22 @@ class Import:
     def read(self, entry: Entry) -> np.ndarray:
         """One array of ours in the type of the file, as a view on what was read where that is possible.
 
-        Raises InputError if it holds NaN or infinity.
+        Raises InputError if it holds NaN or infinity, or would in the type that is wanted.
         """
         parts = [_values(part) for part in entry.parts]
         for name, part in zip(entry.names, parts):
-            if not self.options.allow_nonfinite and not _finite(part):
-                raise InputError(
-                    f"{self.file.path}: {name} holds NaN or infinity; take another file, or --allow_nonfinite"
-                )
+            if not self.options.allow_nonfinite:
+                self._check_finite(name, part, self.dtype(entry))
         return arrange(parts, entry.rule.pattern, entry.shape)
+
+    def _check_finite(self, name: str, array: np.ndarray, dtype: np.dtype) -> None:
+        if not _finite(array):
+            raise InputError(f"{self.file.path}: {name} holds NaN or infinity; take another file, or --allow_nonfinite")
+        if not np.can_cast(array.dtype, dtype):
+            with np.errstate(over="ignore"):
+                fits = _finite(array.astype(dtype))
+            if not fits:
+                raise InputError(f"{self.file.path}: {name} holds numbers beyond {dtype}; choose another --dtype")
 
     def model(self) -> Model:
         """All arrays in memory.

@@ -51,15 +51,10 @@ def write_safetensors(
     that refuses, and whatever a function raises.
     """
     path = Path(path)
-    placed = _placed(dict(tensors))
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        header = _header(placed, metadata)
-        beside.write_bytes(header)
-        with ThreadPoolExecutor(AT_ONCE) as pool:  # the first that fails calls off those that wait
-            for _ in pool.map(lambda tensor: _write(beside, len(header), tensor), placed):
-                pass
+        write_in_place(beside, tensors, metadata)
         beside.replace(path)
     except OSError as error:
         raise InputError(
@@ -67,6 +62,20 @@ def write_safetensors(
         ) from error
     finally:
         beside.unlink(missing_ok=True) if path.parent.is_dir() else None
+
+
+def write_in_place(
+    path: Path,
+    tensors: Mapping[str, TensorSource] | Iterable[tuple[str, TensorSource]],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """`write_safetensors` for those who remove what is half-written themselves; raises OSError if the disk refuses."""
+    placed = _placed(dict(tensors))
+    header = _header(placed, metadata)
+    path.write_bytes(header)
+    with ThreadPoolExecutor(AT_ONCE) as pool:  # the first that fails calls off those that wait
+        for _ in pool.map(lambda tensor: _write(path, len(header), tensor), placed):
+            pass
 
 
 def _placed(tensors: Mapping[str, TensorSource]) -> list[_Tensor]:
