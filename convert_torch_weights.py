@@ -8,6 +8,7 @@ python convert_torch_weights.py --list dinov2
 """
 
 import argparse
+import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -92,16 +93,21 @@ def _options(flags: argparse.Namespace) -> Any:
 
 
 def _convert(flags: argparse.Namespace) -> int:
-    from mim_jax.weights.converting import convert, convert_adapted
+    from mim_jax.weights.files.checkpoint_file import open_checkpoint
+    from mim_jax.weights.files.hashing import hashing
 
     source, output, changes = Path(flags.checkpoint), Path(flags.output), _changes(flags)
-    options = _options(flags)
-    if changes or flags.head == "drop":
-        keep = flags.head == "keep"
-        model = convert_adapted(source, output, options, changes, keep_head=keep, overwrite=flags.overwrite)
-        lines = [f"note: {note}" for note in model.notes]
-    else:
-        lines = convert(source, output, options, overwrite=flags.overwrite).report()
+    file = open_checkpoint(source)
+    with hashing(file.files) as digest:  # begins before JAX is imported, which takes about as long
+        options = _options(flags)
+        from mim_jax.weights.converting import convert, convert_adapted
+
+        common = {"overwrite": flags.overwrite, "digest": digest}
+        if changes or flags.head == "drop":
+            model = convert_adapted(file, output, options, changes, keep_head=flags.head == "keep", **common)
+            lines = [f"note: {note}" for note in model.notes]
+        else:
+            lines = convert(file, output, options, **common).report()
     print("\n".join([*lines, f"wrote {output}"]))
     return _verify(source, output) if flags.verify else 0
 
@@ -139,4 +145,7 @@ def _export(flags: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    gc.set_threshold(100_000)  # what imports make is no garbage; to look for it took a quarter of their time
+    status = main()
+    gc.freeze()  # nor need it be looked for at the end
+    sys.exit(status)

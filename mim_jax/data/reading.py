@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 
-import grain
 import numpy as np
 
 from mim_jax.data.record import CorruptImage, Record, Source
@@ -144,6 +143,8 @@ def read_ahead(
     as there are cores), or, where that is 0, from the caller's when it asks. Closing the generator, also by an
     exception, ends the threads.
     """
+    import grain  # slow to import, and not needed by those who only read weights
+
     chunks = -(-layout.rows // CHUNK)
     threads = usable_cores() if num_threads is None else num_threads
 

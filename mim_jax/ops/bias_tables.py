@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
-from scipy.interpolate import make_interp_spline
 
 from mim_jax.ops.positions import bicubic_matrix
 
@@ -42,6 +41,8 @@ def _spline_matrix(source: int, target: int) -> Float[np.ndarray, "target source
             f"a window of {(source + 1) // 2} tokens a side is too small for cubic splines; resize its bias table by "
             "another method than 'geometric'"
         )
+    from scipy.interpolate import make_interp_spline  # slow to import
+
     offsets = geometric_offsets(source, target)
     inside = np.clip(_whole_offsets(target), offsets[0], offsets[-1])
     return make_interp_spline(offsets, np.eye(source), k=3)(inside)

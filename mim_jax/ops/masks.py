@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
-from scipy.ndimage import distance_transform_edt
 
 from mim_jax.ops.masking import random_mask
 from mim_jax.ops.patches import Pair
@@ -140,6 +139,8 @@ def average_mask_distance(mask: Shaped[Array | np.ndarray, "b rows columns"], ce
     Distances are Euclidean between pixel centres, averaged over the masked pixels of a mask, then over masks. Raises
     ValueError if a mask has no masked or no visible cell.
     """
+    from scipy.ndimage import distance_transform_edt  # slow to import
+
     cells = np.asarray(mask) != 0
     if not cells.any(axis=(1, 2)).all() or cells.all(axis=(1, 2)).any():
         raise ValueError("AvgDist is undefined for a mask without a masked or without a visible cell; leave it out")

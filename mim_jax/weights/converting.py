@@ -1,47 +1,64 @@
 """The conversion command: a checkpoint in, a model directory (or a file of another code) out."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mim_jax.errors import InputError
 from mim_jax.pretraining.mae import MaskedAutoencoder
 from mim_jax.weights.adapting import adapt
-from mim_jax.weights.files.checkpoint_file import sha256_of
+from mim_jax.weights.files.checkpoint_file import CheckpointFile, open_checkpoint
+from mim_jax.weights.files.hashing import hashing
 from mim_jax.weights.importing import Import, Options, understand
 from mim_jax.weights.model import Model
 from mim_jax.weights.model_directory import PARAMETERS, check_output, describe, save_model, write_model_directory
 
 
-def convert(path: Path, output: Path, options: Options = Options(), *, overwrite: bool = False) -> Import:
-    """Writes a model directory from a checkpoint, one array at a time; returns what was understood of it.
+def convert(
+    source: str | Path | CheckpointFile,
+    output: Path,
+    options: Options = Options(),
+    *,
+    overwrite: bool = False,
+    digest: Callable[[], str] | None = None,
+) -> Import:
+    """Writes a model directory from a checkpoint, a few arrays at a time; returns what was understood of it.
+
+    `digest` waits for the SHA-256 of the checkpoint's files where that is worked out already (see `hashing`).
 
     Raises InputError, leaving nothing behind, for whatever cannot be read, does not fit or cannot be written.
     """
     check_output(output, overwrite)
-    understood = understand(path, options)
-    architecture = understood.architecture
-    with ThreadPoolExecutor(1) as pool:
-        digest = pool.submit(sha256_of, understood.file.files)
+    with _hashed(source, digest) as (file, digest):
+        understood = understand(file, options)
+        architecture = understood.architecture
         arrays = {
-            entry.path: (understood.dtype(entry), entry.shape, lambda entry=entry: understood.read(entry))
+            entry.path: (understood.dtype(entry), entry.shape, functools.partial(understood.read, entry))
             for entry in understood.entries
         }
-
-        def description() -> dict[str, Any]:
-            return describe(
-                architecture.encoder,
-                architecture.objective,
-                architecture.preprocessing,
-                name=understood.name,
-                origin=understood.origin | {"sha256": digest.result(), "notes": list(understood.notes)},
-                parameters={"file": PARAMETERS},
-            )
-
+        description = lambda: describe(
+            architecture.encoder,
+            architecture.objective,
+            architecture.preprocessing,
+            name=understood.name,
+            origin=understood.origin | {"sha256": digest(), "notes": list(understood.notes)},
+            parameters={"file": PARAMETERS},
+        )
         write_model_directory(output, description, arrays, overwrite=overwrite)
     return understood
+
+
+@contextlib.contextmanager
+def _hashed(
+    source: str | Path | CheckpointFile, digest: Callable[[], str] | None
+) -> Iterator[tuple[CheckpointFile, Callable[[], str]]]:
+    """A checkpoint, opened unless it is open, and what waits for its SHA-256."""
+    file = source if isinstance(source, CheckpointFile) else open_checkpoint(source)
+    with contextlib.nullcontext(digest) if digest else hashing(file.files) as digest:
+        yield file, digest
 
 
 def adapted(model: Model, changes: Mapping[str, Any], *, keep_head: bool = True) -> Model:
@@ -67,15 +84,22 @@ def adapted(model: Model, changes: Mapping[str, Any], *, keep_head: bool = True)
 
 
 def convert_adapted(
-    path: Path, output: Path, options: Options, changes: Mapping[str, Any], *, keep_head: bool, overwrite: bool = False
+    source: str | Path | CheckpointFile,
+    output: Path,
+    options: Options,
+    changes: Mapping[str, Any],
+    *,
+    keep_head: bool,
+    overwrite: bool = False,
+    digest: Callable[[], str] | None = None,
 ) -> Model:
     """`convert` with a model that is changed on the way, which takes all of it into memory."""
     check_output(output, overwrite)
-    understood = understand(path, options)
-    model = adapted(understood.model(), changes, keep_head=keep_head)
-    origin = model.origin | {"sha256": sha256_of(understood.file.files), "notes": list(model.notes)}
-    model = dataclasses.replace(model, origin=origin)
-    save_model(model, output, overwrite=overwrite)
+    with _hashed(source, digest) as (file, digest):
+        model = adapted(understand(file, options).model(), changes, keep_head=keep_head)
+        origin = model.origin | {"sha256": digest(), "notes": list(model.notes)}
+        model = dataclasses.replace(model, origin=origin)
+        save_model(model, output, overwrite=overwrite)
     return model
 
 

@@ -16,7 +16,7 @@ from mim_jax.pretraining.lut import Lut
 from mim_jax.pretraining.mae import MaskedAutoencoder
 from mim_jax.pretraining.simmim import SimMIM
 from mim_jax.weights.arrangement import arrange_back
-from mim_jax.weights.files.safetensors_file import write_safetensors
+from mim_jax.weights.files.safetensors_writing import write_safetensors
 from mim_jax.weights.layouts import LAYOUTS, Layout
 from mim_jax.weights.model import Model
 from mim_jax.weights.rules import Rule
@@ -71,7 +71,7 @@ def export(model: Model, output: Path, layout: str = "") -> Path:
 
     Raises InputError for any other ending, or if the disk refuses.
     """
-    arrays = {name: np.ascontiguousarray(array) for name, array in export_arrays(model, layout).items()}
+    arrays = export_arrays(model, layout)
     if output.suffix == ".safetensors":
         write_safetensors(output, {n: (a.dtype, a.shape, a) for n, a in arrays.items()}, {"format": "pt"})
         return output

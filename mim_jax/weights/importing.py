@@ -20,7 +20,7 @@ from mim_jax.weights.architecture import (
     from_training_arguments,
     work_out,
 )
-from mim_jax.weights.arrangement import arrange, contiguous
+from mim_jax.weights.arrangement import arrange
 from mim_jax.weights.evidence import Evidence
 from mim_jax.weights.files.checkpoint_file import CheckpointFile, open_checkpoint
 from mim_jax.weights.layouts import LAYOUTS, Layout
@@ -90,18 +90,24 @@ class Import:
         return np.dtype(self.options.dtype)
 
     def read(self, entry: Entry) -> np.ndarray:
-        """One array of ours, in C order; raises InputError if it holds NaN or infinity."""
-        return contiguous(self._view(entry), self.dtype(entry))
+        """One array of ours in the type of the file, as a view on what was read where that is possible.
 
-    def _view(self, entry: Entry) -> np.ndarray:
-        """One array of ours in the type of the file, as a view on what was read where that is possible."""
+        Raises InputError if it holds NaN or infinity, or would in the type that is wanted.
+        """
         parts = [_values(part) for part in entry.parts]
         for name, part in zip(entry.names, parts):
-            if not self.options.allow_nonfinite and not _finite(part):
-                raise InputError(
-                    f"{self.file.path}: {name} holds NaN or infinity; take another file, or --allow_nonfinite"
-                )
+            if not self.options.allow_nonfinite:
+                self._check_finite(name, part, self.dtype(entry))
         return arrange(parts, entry.rule.pattern, entry.shape)
+
+    def _check_finite(self, name: str, array: np.ndarray, dtype: np.dtype) -> None:
+        if not _finite(array):
+            raise InputError(f"{self.file.path}: {name} holds NaN or infinity; take another file, or --allow_nonfinite")
+        if not np.can_cast(array.dtype, dtype):
+            with np.errstate(over="ignore"):
+                fits = _finite(array.astype(dtype))
+            if not fits:
+                raise InputError(f"{self.file.path}: {name} holds numbers beyond {dtype}; choose another --dtype")
 
     def model(self) -> Model:
         """All arrays in memory.
@@ -109,7 +115,7 @@ class Import:
         Their axes may be turned round in memory: whoever places them on a device copies them anyhow.
         """
         with ThreadPoolExecutor() as pool:
-            arrays = pool.map(lambda entry: self._view(entry).astype(self.dtype(entry), copy=False), self.entries)
+            arrays = pool.map(lambda entry: self.read(entry).astype(self.dtype(entry), copy=False), self.entries)
             parameters = unflatten_dict(dict(zip((entry.path for entry in self.entries), arrays)), sep="/")
         return Model(
             self.architecture.encoder,
@@ -146,12 +152,12 @@ class Import:
         return {"files": files, "format": self.file.format, "network": self.place, "layout": self.layout.name}
 
 
-def understand(path: str | Path, options: Options = Options()) -> Import:
-    """Opens a checkpoint and works out what it holds, without reading its arrays.
+def understand(source: str | Path | CheckpointFile, options: Options = Options()) -> Import:
+    """Works out what a checkpoint holds, which is opened unless it is open; its arrays are not read.
 
     Raises InputError, naming the file, for whatever cannot be read or does not fit.
     """
-    file = open_checkpoint(Path(path))
+    file = source if isinstance(source, CheckpointFile) else open_checkpoint(source)
     try:
         return _understand(file, options)
     except InputError as error:

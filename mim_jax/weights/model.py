@@ -76,7 +76,6 @@ class Model:
 
 def parameter_shapes(encoder: AnyEncoderConfig, objective: Objective | None) -> Any:
     """Shapes and types of the parameters of a model, without making any."""
-    key = jax.random.key(0)
-    if objective is None:
-        return {"encoder": jax.eval_shape(functools.partial(initial_parameters, encoder), key)}
-    return jax.eval_shape(objective.init, key)
+    init = functools.partial(initial_parameters, encoder) if objective is None else objective.init
+    shapes = jax.eval_shape(lambda: init(jax.random.key(0)))  # a key made inside needs no device
+    return {"encoder": shapes} if objective is None else shapes

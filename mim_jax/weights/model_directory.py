@@ -21,7 +21,8 @@ from mim_jax.data.preprocessing import Preprocessing
 from mim_jax.errors import InputError
 from mim_jax.models.build import FAMILIES, AnyEncoderConfig, family
 from mim_jax.pretraining.objective import Objective
-from mim_jax.weights.files.safetensors_file import read_safetensors, write_safetensors
+from mim_jax.weights.files.safetensors_file import read_safetensors
+from mim_jax.weights.files.safetensors_writing import write_in_place
 from mim_jax.weights.methods import describe_method, make_objective
 from mim_jax.weights.model import Model, parameter_shapes
 
@@ -59,7 +60,7 @@ def write_model_directory(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Writes a model directory whole or not at all; every array is made when it is its turn, the description last.
+    """Writes a model directory whole or not at all; arrays are made a few at a time, the description last.
 
     Raises InputError if the folder is there already (unless it is a model directory and `overwrite` is set), or if the
     disk refuses.
@@ -69,7 +70,7 @@ def write_model_directory(
     made = [parent for parent in folder.parents if not parent.exists()]
     try:
         new.mkdir(parents=True)
-        write_safetensors(new / PARAMETERS, arrays, {"format": "mim_jax"})
+        write_in_place(new / PARAMETERS, arrays, {"format": "mim_jax"})
         (new / DESCRIPTION).write_text(json.dumps(description(), indent=2) + "\n", encoding="utf-8")
         if folder.exists():
             folder.rename(old)

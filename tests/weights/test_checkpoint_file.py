@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from mim_jax.errors import InputError
-from mim_jax.weights.files.checkpoint_file import open_checkpoint, sha256_of
+from mim_jax.weights.files.checkpoint_file import open_checkpoint
 from mim_jax.weights.files.content import walk
-from mim_jax.weights.files.safetensors_file import write_safetensors
+from mim_jax.weights.files.hashing import sha256_of
+from mim_jax.weights.files.safetensors_writing import write_safetensors
 from mim_jax.weights.files.tensors import StoredTensor
 from tests.weights.writing import state_dict, tensor, write_zip
 

@@ -157,7 +157,7 @@ def test_full_disk_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(model_directory, "write_safetensors", full)
+    monkeypatch.setattr(model_directory, "write_in_place", full)
     assert run(MAE, tmp_path / "model", *MAE_FLAGS) == 2
     assert "No space left on device; make room there" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -167,7 +167,7 @@ def test_interruption_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(model_directory, "write_safetensors", interrupt)
+    monkeypatch.setattr(model_directory, "write_in_place", interrupt)
     assert run(MAE, tmp_path / "model", *MAE_FLAGS) == 130
     assert "nothing was written" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
@@ -188,7 +188,7 @@ def test_failed_conversion_removes_the_folders_that_it_made_and_keeps_the_model_
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(model_directory, "write_safetensors", full)
+    monkeypatch.setattr(model_directory, "write_in_place", full)
     assert run(MAE, tmp_path / "model", *MAE_FLAGS, "--overwrite") == 2
     assert run(MAE, tmp_path / "some" / "where" / "else", *MAE_FLAGS) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -6,7 +6,7 @@ import pytest
 from mim_jax.errors import InputError
 from mim_jax.models.presets import ENCODERS, encoder_config, nearest_preset
 from mim_jax.weights.architecture import from_training_arguments
-from mim_jax.weights.arrangement import arrange, arrange_back, contiguous, shape_there
+from mim_jax.weights.arrangement import arrange, arrange_back, shape_there
 from mim_jax.weights.evidence import Evidence, ratio
 from mim_jax.weights.files.inert import Opaque
 from mim_jax.weights.layouts import LAYOUTS
@@ -144,14 +144,6 @@ def test_linear_probe_keeps_the_statistics_of_its_batch_norm(tmp_path):
     expected = features @ weights["head.1.weight"].T + weights["head.1.bias"]
     np.testing.assert_allclose(model.logits(images), expected, rtol=1e-4, atol=1e-5)
     assert model.origin["layout"] == "linear_probe"
-
-
-def test_large_arrays_are_turned_round_exactly():
-    array = np.arange(300 * 70 * 5, dtype=np.float32).reshape(300, 70, 5)
-    for view in (array, array.T, array.transpose(1, 0, 2), array.transpose(2, 0, 1), array[::2].T):
-        copy = contiguous(view, np.dtype(np.float64))
-        assert copy.flags.c_contiguous and copy.dtype == np.float64
-        np.testing.assert_array_equal(copy, view)
 
 
 def test_window_of_every_stage_is_asked_for_under_its_name():

@@ -1,16 +1,19 @@
 """Files of the safetensors format."""
 
-import io
+import functools
 import json
 import struct
+import weakref
 
 import ml_dtypes
 import numpy as np
 import pytest
 
 from mim_jax.errors import InputError
-from mim_jax.weights.files.safetensors_file import read_safetensors, write_safetensors
+from mim_jax.weights.files.safetensors_file import read_safetensors
+from mim_jax.weights.files.safetensors_writing import AT_ONCE, write_safetensors
 from mim_jax.weights.files.tensors import DTYPES
+from tests.weights.limits import file_size_limit
 
 TYPES = sorted(set(DTYPES) - {"complex128"})
 
@@ -67,19 +70,35 @@ def test_the_bytes_are_those_of_the_library_for_one_type(tmp_path):
     assert (tmp_path / "ours").read_bytes() == library.save(arrays)
 
 
-def test_tensors_are_made_one_at_a_time_and_cast(tmp_path):
-    alive: list[str] = []
+def test_tensors_are_made_a_few_at_a_time_and_cast(tmp_path):
+    alive: set[int] = set()
+    most: list[int] = []
 
-    def make(name):
-        alive.append(name)
-        return np.ones(4, np.float64)
+    def make():
+        array = np.ones(4, np.float64)
+        alive.add(id(array))
+        weakref.finalize(array, alive.discard, id(array))
+        most.append(len(alive))
+        return array
 
-    tensors = [(name, ("bfloat16", (4,), lambda name=name: make(name))) for name in "cab"]
-    with open(tmp_path / "m", "wb") as file:
-        write_safetensors(file, tensors)
-    assert alive == ["a", "b", "c"]
+    write_safetensors(tmp_path / "m", [(f"{number}", ("bfloat16", (4,), make)) for number in range(50)])
+    assert len(most) == 50 and max(most) <= AT_ONCE
     found, _ = read_safetensors(tmp_path / "m")
-    assert found["a"].dtype == ml_dtypes.bfloat16 and found["a"].read().tolist() == [1] * 4
+    assert found["7"].dtype == ml_dtypes.bfloat16 and found["7"].read().tolist() == [1] * 4
+
+
+def test_axes_in_any_order_are_written_in_ours(tmp_path):
+    array = np.arange(3 * 400 * 300, dtype=np.float32).reshape(3, 400, 300)
+    views = {
+        "turned": array.T,
+        "swapped": array.swapaxes(0, 1),
+        "every_second": array[:, ::2],
+        "backwards": array[::-1],
+    }
+    write_safetensors(tmp_path / "m", {name: (view.dtype, view.shape, view) for name, view in views.items()})
+    found, _ = read_safetensors(tmp_path / "m")
+    for name, view in views.items():
+        np.testing.assert_array_equal(found[name].read(), view)
 
 
 def test_what_cannot_be_written_leaves_no_file(tmp_path):
@@ -95,10 +114,30 @@ def test_what_cannot_be_written_leaves_no_file(tmp_path):
 
 
 def test_a_file_without_tensors_is_no_mistake(tmp_path):
-    file = io.BytesIO()
-    write_safetensors(file, {})
-    (tmp_path / "m").write_bytes(file.getvalue())
+    write_safetensors(tmp_path / "m", {})
     assert read_safetensors(tmp_path / "m") == ({}, {})
+
+
+def test_a_disk_that_refuses_in_the_middle_is_told_in_one_sentence_and_leaves_no_file(tmp_path):
+    tensors = {f"{number}": (np.float32, (4096,), np.ones(4096)) for number in range(20)}
+    with file_size_limit(100_000), pytest.raises(InputError, match="cannot write .*m: File too large; make room"):
+        write_safetensors(tmp_path / "m", tensors)
+    assert not list(tmp_path.iterdir())
+
+
+def test_after_the_first_failure_no_more_tensors_are_made(tmp_path):
+    made: list[int] = []
+
+    def make(number):
+        made.append(number)
+        if number == 3:
+            raise InputError("the third is bad")
+        return np.ones(1)
+
+    tensors = [(f"{n:04}", (np.float32, (1,), functools.partial(make, n))) for n in range(2000)]
+    with pytest.raises(InputError, match="the third is bad"):
+        write_safetensors(tmp_path / "m", tensors)
+    assert len(made) < 2000 and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,7 @@
 """Opens a file or folder of weights by what it holds, not by its name."""
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +73,6 @@ def open_checkpoint(path: str | Path) -> CheckpointFile:
         return CheckpointFile(path, kind, content, *_configurations(folder), files=(path,))
     except OSError as error:
         raise unreadable(path, error) from error
-
-
-def sha256_of(files: Iterable[str | Path]) -> str:
-    """SHA-256, in hexadecimal, of files one behind the other; raises InputError for one that cannot be read."""
-    digest = hashlib.sha256()
-    for path in map(Path, files):
-        try:
-            with open(path, "rb") as file:
-                while piece := file.read(1 << 20):
-                    digest.update(piece)
-        except OSError as error:
-            raise unreadable(path, error) from error
-    return digest.hexdigest()
 
 
 def _open_file(path: Path) -> tuple[str, Any]:

@@ -1,16 +1,11 @@
-"""Files of the safetensors format, read strictly and written one tensor at a time."""
+"""Files of the safetensors format, read strictly; `safetensors_writing` writes them."""
 
 import json
 import math
-import os
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from mim_jax.errors import InputError
 from mim_jax.weights.files.content import checked
@@ -41,12 +36,9 @@ _NAMES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
-_CODES = {DTYPES[name]: code for code, name in _NAMES.items()}
-_LENGTH = struct.Struct("<Q")
+CODES = {DTYPES[name]: code for code, name in _NAMES.items()}
+LENGTH = struct.Struct("<Q")
 _FIELDS = {"dtype", "shape", "data_offsets"}
-
-TensorSource = tuple[Any, tuple[int, ...], Any]
-"""dtype, shape, and an array or a function without arguments that makes it."""
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
@@ -58,8 +50,8 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, StoredTensor], dict[st
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
-            length = int.from_bytes(file.read(_LENGTH.size), "little")
-            begin = _LENGTH.size + length
+            length = int.from_bytes(file.read(LENGTH.size), "little")
+            begin = LENGTH.size + length
             if length > LONGEST_HEADER or begin > size:
                 raise _damaged(path, f"its header should have {length} bytes, and the file has {size}")
             header = _header(path, file.read(length))
@@ -71,39 +63,6 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, StoredTensor], dict[st
     places = {name: _place(path, name, entry, size - begin) for name, entry in header.items()}
     _check_cover(path, places, size - begin)
     return checked({name: _tensor(path, name, header[name], begin, *places[name]) for name in places}, path), metadata
-
-
-def write_safetensors(
-    file: str | Path | BufferedIOBase,
-    tensors: Mapping[str, TensorSource] | Iterable[tuple[str, TensorSource]],
-    metadata: Mapping[str, str] | None = None,
-) -> None:
-    """Writes tensors, never holding more than one that is made by a function.
-
-    Args:
-        file: a path, written whole or not at all, or a file open for writing.
-        tensors: (dtype, shape, array or function that makes it) by name. Arrays are cast to the dtype.
-        metadata: texts for the header.
-
-    Raises ValueError for an array of another shape than was said or a type the format lacks, InputError for a disk
-    that refuses.
-    """
-    named = {name: (np.dtype(dtype), tuple(shape), source) for name, (dtype, shape, source) in dict(tensors).items()}
-    if hasattr(file, "write"):
-        return _write(file, named, metadata)
-    path = Path(file)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as stream:
-            _write(stream, named, metadata)
-        beside.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}; make room or choose another folder"
-        ) from error
-    finally:
-        beside.unlink(missing_ok=True) if path.parent.is_dir() else None
 
 
 def _damaged(path: Path, reason: str) -> InputError:
@@ -166,28 +125,3 @@ def _check_cover(path: Path, places: dict[str, tuple[int, int]], size: int) -> N
 def _tensor(path: Path, name: str, entry: dict[str, Any], data: int, begin: int, end: int) -> StoredTensor:
     storage = FileStorage(path, shown(name), end - begin, data + begin)
     return contiguous(tuple(entry["shape"]), DTYPES[_NAMES[entry["dtype"]]], storage)
-
-
-def _write(stream: BufferedIOBase, tensors: dict[str, TensorSource], metadata: Mapping[str, str] | None) -> None:
-    """Wider types first, so that every tensor is aligned, then by name."""
-    names = sorted(tensors, key=lambda name: (-tensors[name][0].itemsize, name))
-    header: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
-    end = 0
-    for name in names:
-        dtype, shape, _ = tensors[name]
-        if dtype not in _CODES or name == METADATA:
-            raise ValueError(f"the format cannot hold {name} of type {dtype}")
-        begin, end = end, end + math.prod(shape) * dtype.itemsize
-        header[name] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    stream.write(_LENGTH.pack(len(text)) + text)
-    for name in names:
-        stream.write(_bytes(name, *tensors[name]))
-
-
-def _bytes(name: str, dtype: np.dtype, shape: tuple[int, ...], source: np.ndarray | Callable[[], Any]) -> memoryview:
-    array = np.asarray(source() if callable(source) else source)
-    if array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape} where {shape} was said")
-    return memoryview(np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8))

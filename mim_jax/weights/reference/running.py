@@ -14,7 +14,7 @@ import numpy as np
 
 from mim_jax.errors import InputError
 from mim_jax.weights.files.checkpoint_file import HUGGING_FACE_FILES
-from mim_jax.weights.files.safetensors_file import write_safetensors
+from mim_jax.weights.files.safetensors_writing import write_safetensors
 from mim_jax.weights.model import Model
 from mim_jax.weights.reference.counterpart import Counterpart, counterpart
 
