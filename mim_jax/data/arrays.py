@@ -40,6 +40,10 @@ class ArraySource:
     def __getitem__(self, index: int) -> Record:
         return {"image": self.images[index], "label": int(self.labels[index])}
 
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.images.shape[1:]))
+        return f"ArraySource({self.name}: {len(self)} images of {shape}, {len(self.class_names)} classes)"
+
     def describe(self, index: int) -> str:
         """Place of a record, for messages."""
         return f"record {index} of {self.name}"
@@ -52,8 +56,7 @@ def open_digits(split: str) -> ArraySource:
     (360 records), the others are in "train" (1437 records); both keep scikit-learn's order. "val", "valid" and
     "validation" mean "test". Raises `InputError` for any other split.
     """
-    if split not in DIGITS_SPLITS:
-        raise InputError(f"The digits have no split {split!r}; use 'train' or 'test'.")
+    check_digits(split)
     from sklearn.datasets import load_digits  # importing scikit-learn takes a second
 
     digits = load_digits()
@@ -63,3 +66,9 @@ def open_digits(split: str) -> ArraySource:
     images = np.round(digits.images[chosen] * 255 / 16).astype(np.uint8)[..., None]
     names = tuple(str(name) for name in digits.target_names)
     return ArraySource(images, digits.target[chosen].astype(np.int32), names, f"digits/{DIGITS_SPLITS[split]}")
+
+
+def check_digits(split: str) -> None:
+    """Raises InputError if the digits have no such split."""
+    if split not in DIGITS_SPLITS:
+        raise InputError(f"The digits have no split {split!r}; use 'train' or 'test'.")
