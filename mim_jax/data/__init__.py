@@ -1,8 +1,8 @@
 """Image sources, transforms and the step-indexed pipeline.
 
 `open_source` opens digits, image folders, list files and TFDS data sets; `make_transform` makes crops;
-`TrainingBatches` and `evaluation_batches` join the two. Each name is imported when it is first used, so that data can be
-opened and checked without JAX.
+`TrainingBatches` and `evaluation_batches` join the two. Each name is imported when it is first used, so that data can
+be opened and checked without JAX.
 """
 
 import importlib

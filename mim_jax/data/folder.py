@@ -94,7 +94,7 @@ def _check_images(folder: Path, loose: str | None, labelled: str | None) -> None
     if loose is None and labelled is None:
         more = len(ENDINGS) - len(USUAL_ENDINGS)
         raise InputError(
-            f"No images in {folder}: looked for {' '.join(USUAL_ENDINGS)} and {more} other endings, also in its folders."
+            f"No images in {folder}: looked for {' '.join(USUAL_ENDINGS)} and {more} more endings, also in its folders."
         )
     if loose is not None and labelled is not None:
         raise InputError(

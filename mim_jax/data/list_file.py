@@ -21,7 +21,9 @@ MOST_DIGITS = 20
 _ENDING = "|".join(sorted(ending[1:] for ending in ENDINGS))
 _QUOTED = re.compile(r"""(?P<quote>["'])(?P<path>.+?)(?P=quote)(?:[\s,;]+(?P<label>.*))?""")
 _IMAGE = re.compile(rf"(?P<path>.+\.(?:{_ENDING}))(?:[\s,;]+(?P<label>.*))?", re.IGNORECASE)
-_COLUMNS = re.compile(r"(?P<path>[^\t]+)\t+(?P<label>.*)|(?P<number_path>\S.*?)[\s,;]+(?P<number>[+-]?\d+)|(?P<only>\S+)")
+_COLUMNS = re.compile(
+    r"(?P<path>[^\t]+)\t+(?P<label>.*)|(?P<number_path>\S.*?)[\s,;]+(?P<number>[+-]?\d+)|(?P<only>\S+)"
+)
 """A line: a path in quotes; one with an ending of images; or any, where a TAB or a number shows what the label is."""
 
 

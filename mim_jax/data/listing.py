@@ -43,7 +43,7 @@ class Listing:
         loose, folders, links = self._scan(self.top)
         groups = {name: list(self._below(name, self.top / name)) for name in folders}
         groups |= {os.path.basename(link): [] for link in links}
-        self._links += [(os.path.basename(link), link) for link in links]
+        self._links = [(os.path.basename(link), link) for link in links] + self._links
         while self._links:
             group, link = self._links.pop(0)
             if _identity(link) in self._read:

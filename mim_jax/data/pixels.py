@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from mim_jax.data.telling import tell
 
@@ -40,7 +40,7 @@ def open_picture(data: bytes, name: str) -> Image.Image:
     _tell_frames(image, name)
     if image.tile and all(_raw_mode(tile.args) in COLOURS_OF_16_BITS for tile in image.tile):
         _check_tiff(image)
-        return _colour_of_16_bits(image, data)
+        return _colour_of_16_bits(image, data, name)
     return eight_bits(image, name)
 
 
@@ -85,10 +85,10 @@ def _grey_of_16_bits(image: Image.Image, name: str) -> Image.Image:
 
 
 def _tell_darkness(values: np.ndarray, white: int, name: str) -> None:
-    if white == 65535 and 255 < values.max() < 4096:
+    if white == 65535 and 0 < values.max() < 4096:
         tell(
-            f"{name} has 16 bits and no value above {values.max()}: white is 65535 all the same, so it is nearly black; "
-            "if such pictures hold 10 or 12 bits, save them scaled to 16",
+            f"{name} has 16 bits and no value above {values.max()}: white is 65535 all the same, so it is nearly "
+            "black; if such pictures hold 10 or 12 bits, save them scaled to 16",
             once_for="dark pictures of 16 bits",
         )
 
@@ -102,6 +102,8 @@ def _grey_of_floats(image: Image.Image) -> Image.Image:
         raise UnsupportedPixels(
             f"has 32-bit floats from {low:g} to {high:g}; 0 to 1 can be read: scale it, or save it as 8 or 16 bits"
         )
+    if _tiff_tag(image, PHOTOMETRIC, 1) == WHITE_IS_ZERO:
+        values = 1 - values
     return Image.fromarray(np.rint(values * 255.0).astype(np.uint8))
 
 
@@ -109,19 +111,20 @@ def _raw_mode(args: object) -> object:
     return args[0] if isinstance(args, tuple) and args else args
 
 
-def _colour_of_16_bits(image: Image.Image, data: bytes) -> Image.Image:
+def _colour_of_16_bits(image: ImageFile.ImageFile, data: bytes, name: str) -> Image.Image:
     """Rounded, where PIL keeps the upper bytes: read once more with the bytes of every value in the other order."""
     upper = np.asarray(image)
-    lower = Image.open(io.BytesIO(data))
-    lower.tile = [tile._replace(args=_in_other_order(tile.args)) for tile in lower.tile]
+    lower = _opened(data)
+    lower.tile = [tile._replace(args=_in_other_order(tile.args or ())) for tile in lower.tile]
     values = _joined(upper, np.asarray(lower)).astype(np.uint32)
+    _tell_darkness(values, 65535, name)
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
-def _in_other_order(args: str | tuple) -> str | tuple:
-    if isinstance(args, str):
-        return args[:-1] + SWAPPED[args[-1]]
-    return _in_other_order(args[0]), *args[1:]
+def _in_other_order(args: str | tuple[object, ...]) -> str | tuple[object, ...]:
+    mode = str(_raw_mode(args))
+    other = mode[:-1] + SWAPPED[mode[-1]]
+    return (other, *args[1:]) if isinstance(args, tuple) else other
 
 
 def _joined(upper: UInt8[np.ndarray, "h w c"], lower: UInt8[np.ndarray, "h w c"]) -> UInt16[np.ndarray, "h w c"]:
@@ -133,7 +136,7 @@ def _tell_frames(image: Image.Image, name: str) -> None:
         tell(f"{name} has several frames or pages: the first stands for it, as in all such files", "frames")
 
 
-def _opened(data: bytes) -> Image.Image:
+def _opened(data: bytes) -> ImageFile.ImageFile:
     if not data:
         raise EOFError("the file is empty")
     try:

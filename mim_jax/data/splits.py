@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mim_jax.data.listing import holds_images, subfolders
+from mim_jax.data.listing import Listing, holds_images, subfolders
 from mim_jax.data.telling import some, tell
 from mim_jax.errors import InputError
 
@@ -77,9 +77,13 @@ def _check_splits(root: Path, named: list[str], others: list[str]) -> None:
 
 
 def _doubtful(root: Path, named: list[str], others: list[str]) -> bool:
-    inner = {name: {part for part in subfolders(root / name) if holds_images(root / name / part)} for name in named}
-    classes = [parts for parts in inner.values() if parts]
-    if len(classes) != 1:
-        return not classes
-    beside = [set(subfolders(root / name)) for name in others]
-    return all(beside) and not any(parts & classes[0] for parts in beside)
+    """Whether folders named like splits hold no classes, or only one does, and other ones than all folders beside."""
+    inner = [classes for name in named if (classes := _classes(root / name))]
+    beside = [_classes(root / name) for name in others]
+    return not inner or (len(inner) == 1 and all(beside) and not any(classes & inner[0] for classes in beside))
+
+
+def _classes(folder: Path) -> set[str]:
+    """Names of the folders with images in a folder; none where images lie beside them."""
+    loose, labelled = Listing(folder).firsts()
+    return set() if loose or not labelled else {name for name in subfolders(folder) if holds_images(folder / name)}

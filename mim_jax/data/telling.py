@@ -8,7 +8,7 @@ _told: set[str] = set()
 
 
 def tell(message: str, once_for: str = "") -> None:
-    """Warns, unless this process has said so before; `once_for` names what only the first of its messages is said of."""
+    """Warns, unless this process has said so before; of messages with the same `once_for` only the first is said."""
     key = once_for or message
     if key not in _told:
         _told.add(key)

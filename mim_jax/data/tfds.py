@@ -5,7 +5,7 @@ import difflib
 import functools
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class TfdsImages:
 
     name: str
     records: Records
-    parse: Callable[[bytes], dict[str, Any]]
+    parse: Callable[[bytes], Mapping[str, Any]]
     mode: str
     class_names: tuple[str, ...]
 
@@ -66,7 +66,7 @@ def open_tfds(name: str, split: str, data_dir: str = "") -> TfdsImages:
 
     builder = tfds.builder_from_directory(str(_prepared_folder(name, data_dir)))
     info = builder.info
-    file_format = info.file_format.value
+    file_format = info.file_format.value if info.file_format else "nothing"
     if file_format not in OPENERS:
         raise InputError(f"{name} is stored as {file_format}; only {' and '.join(OPENERS)} can be read.")
     available = dict(info.features.items())
@@ -131,7 +131,7 @@ def _slices(name: str, split: str, splits: Any) -> Sequence[Slice]:
 
 
 def _image_mode(name: str, features: dict[str, Any]) -> str:
-    image = features.get("image")
+    image: Any = features.get("image")
     if type(image).__name__ != "Image":
         raise InputError(f"{name} has no image feature called 'image': it has {', '.join(features.keys())}.")
     if image.shape[-1] not in MODES or np.dtype(image.np_dtype) != np.uint8:

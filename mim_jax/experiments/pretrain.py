@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from mim_jax.data.pipeline import TrainingBatches
 from mim_jax.data.labels import with_classes
+from mim_jax.data.pipeline import TrainingBatches
 from mim_jax.data.sources import Source, open_source
 from mim_jax.errors import InputError
 from mim_jax.experiments import plan

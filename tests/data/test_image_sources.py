@@ -155,7 +155,15 @@ def _gradient(mode: str) -> Image.Image:
 @pytest.mark.parametrize(
     ("mode", "extension"),
     [("L", "png"), ("1", "png"), ("P", "png"), ("LA", "png"), ("RGBA", "png"), ("RGB", "png")]
-    + [("CMYK", "jpg"), ("L", "jpg"), ("P", "gif"), ("YCbCr", "jpg"), ("LA", "tiff"), ("CMYK", "tiff"), ("LAB", "tiff")],
+    + [
+        ("CMYK", "jpg"),
+        ("L", "jpg"),
+        ("P", "gif"),
+        ("YCbCr", "jpg"),
+        ("LA", "tiff"),
+        ("CMYK", "tiff"),
+        ("LAB", "tiff"),
+    ],
 )
 def test_every_mode_becomes_rgb_as_pil_converts_it(tmp_path, mode, extension):
     file = tmp_path / f"0.{extension}"

@@ -4,12 +4,12 @@ import io
 
 import numpy as np
 import pytest
-from tests.data.picture_bytes import png, pnm, tiff
 from PIL import Image
 
 from mim_jax.data import CorruptImage, UnsupportedImage, telling
 from mim_jax.data.record import decode_image
 from mim_jax.errors import InputError
+from tests.data.picture_bytes import png, pnm, tiff
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 65536, (9, 7)).astype(np.uint16)
@@ -32,32 +32,36 @@ def _saved(image: Image.Image, kind: str, **options) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("data", "wanted"),
-    {
-        "grey PNG": (png(GREY), _scaled(GREY, 65535)),
-        "colour PNG": (png(COLOUR[..., :3]), _scaled(COLOUR[..., :3], 65535)),
-        "PNG with transparency": (png(COLOUR), _scaled(COLOUR[..., :3], 65535)),
-        "grey TIFF": (tiff(GREY), _scaled(GREY, 65535)),
-        "grey TIFF, big-endian": (tiff(GREY, ">"), _scaled(GREY, 65535)),
-        "grey TIFF, packed": (tiff(GREY, deflate=True), _scaled(GREY, 65535)),
-        "grey TIFF whose white is 0": (tiff(GREY, photometric=0), _scaled(65535 - GREY, 65535)),
-        "colour TIFF": (tiff(COLOUR[..., :3]), _scaled(COLOUR[..., :3], 65535)),
-        "colour TIFF, big-endian": (tiff(COLOUR, ">"), _scaled(COLOUR[..., :3], 65535)),
-        "colour TIFF, packed": (tiff(COLOUR[..., :3], ">", deflate=True), _scaled(COLOUR[..., :3], 65535)),
-        "float TIFF": (tiff((GREY / 65535).astype(np.float32)), _scaled(GREY, 65535)),
-        "float TIFF, big-endian": (tiff((GREY / 65535).astype(np.float32), ">"), _scaled(GREY, 65535)),
-        "PGM of 16 bits": (pnm(GREY, 65535), _scaled(GREY, 65535)),
-        "PGM of 10 bits": (pnm(GREY >> 6, 1023), _scaled(GREY >> 6, 1023)),
-        "PPM of 10 bits": (pnm(COLOUR[..., :3] >> 6, 1023), _scaled(COLOUR[..., :3] >> 6, 1023)),
-        "PGM up to 100": (pnm(GREY % 101, 100), _scaled(GREY % 101, 100)),
-        "PFM": (_saved(Image.fromarray((GREY / 65535).astype(np.float32)), "PPM"), _scaled(GREY, 65535)),
-        "JPEG 2000 of 16 bits": (_saved(Image.fromarray(GREY), "JPEG2000"), _scaled(GREY, 65535)),
-        "one bit": (_saved(Image.fromarray(GREY > 30000), "PNG"), _scaled(GREY > 30000, 1)),
-    }.values(),
-    ids=str,
-)
-def test_a_deep_picture_is_scaled_by_the_white_of_its_type(data, wanted):
+DEEP = {
+    "grey PNG": (png(GREY), _scaled(GREY, 65535)),
+    "colour PNG": (png(COLOUR[..., :3]), _scaled(COLOUR[..., :3], 65535)),
+    "PNG with transparency": (png(COLOUR), _scaled(COLOUR[..., :3], 65535)),
+    "grey TIFF": (tiff(GREY), _scaled(GREY, 65535)),
+    "grey TIFF, big-endian": (tiff(GREY, ">"), _scaled(GREY, 65535)),
+    "grey TIFF, packed": (tiff(GREY, deflate=True), _scaled(GREY, 65535)),
+    "grey TIFF whose white is 0": (tiff(GREY, photometric=0), _scaled(65535 - GREY, 65535)),
+    "colour TIFF": (tiff(COLOUR[..., :3]), _scaled(COLOUR[..., :3], 65535)),
+    "colour TIFF, big-endian": (tiff(COLOUR, ">"), _scaled(COLOUR[..., :3], 65535)),
+    "colour TIFF, packed": (tiff(COLOUR[..., :3], ">", deflate=True), _scaled(COLOUR[..., :3], 65535)),
+    "float TIFF": (tiff((GREY / 65535).astype(np.float32)), _scaled(GREY, 65535)),
+    "float TIFF, big-endian": (tiff((GREY / 65535).astype(np.float32), ">"), _scaled(GREY, 65535)),
+    "float TIFF whose white is 0": (
+        tiff((GREY / 65535).astype(np.float32), photometric=0),
+        _scaled(65535 - GREY, 65535),
+    ),
+    "PGM of 16 bits": (pnm(GREY, 65535), _scaled(GREY, 65535)),
+    "PGM of 10 bits": (pnm(GREY >> 6, 1023), _scaled(GREY >> 6, 1023)),
+    "PPM of 10 bits": (pnm(COLOUR[..., :3] >> 6, 1023), _scaled(COLOUR[..., :3] >> 6, 1023)),
+    "PGM up to 100": (pnm(GREY % 101, 100), _scaled(GREY % 101, 100)),
+    "PFM": (_saved(Image.fromarray((GREY / 65535).astype(np.float32)), "PPM"), _scaled(GREY, 65535)),
+    "JPEG 2000 of 16 bits": (_saved(Image.fromarray(GREY), "JPEG2000"), _scaled(GREY, 65535)),
+    "one bit": (_saved(Image.fromarray(GREY > 30000), "PNG"), _scaled(GREY > 30000, 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DEEP)
+def test_a_deep_picture_is_scaled_by_the_white_of_its_type(kind):
+    data, wanted = DEEP[kind]
     np.testing.assert_array_equal(decode_image(data, "x"), wanted)
 
 
