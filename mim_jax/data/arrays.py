@@ -1,6 +1,7 @@
 """Images held in memory: arrays of your own, and scikit-learn's handwritten digits."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -16,13 +17,13 @@ class ArraySource:
     """A source over arrays.
 
     Attributes:
-        images: uint8 images of one size, `[b, h, w, c]`.
+        images: uint8 images of one size, `[b, h, w, c]`, or a list of them, `[h, w, c]` of any size.
         labels: one integer per image, -1 for none.
         class_names: name of every label, empty without labels.
         name: how messages call this source.
     """
 
-    images: UInt8[np.ndarray, "b h w c"]
+    images: UInt8[np.ndarray, "b h w c"] | Sequence[UInt8[np.ndarray, "_ _ c"]]
     labels: Int[np.ndarray, " labels"]
     class_names: tuple[str, ...] = ()
     name: str = "array"
@@ -41,8 +42,9 @@ class ArraySource:
         return {"image": self.images[index], "label": int(self.labels[index])}
 
     def __repr__(self) -> str:
-        shape = "x".join(map(str, self.images.shape[1:]))
-        return f"ArraySource({self.name}: {len(self)} images of {shape}, {len(self.class_names)} classes)"
+        shapes = sorted({"x".join(map(str, image.shape)) for image in self.images})
+        sizes = shapes[0] if len(shapes) == 1 else "several sizes"
+        return f"ArraySource({self.name}: {len(self)} images of {sizes}, {len(self.class_names)} classes)"
 
     def describe(self, index: int) -> str:
         """Place of a record, for messages."""

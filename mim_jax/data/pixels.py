@@ -25,6 +25,7 @@ SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 COLOURS_OF_16_BITS = tuple(f"{mode};16{order}" for mode in ("RGB", "RGBX", "RGBA") for order in SWAPPED)
 
 ADVICE = "save it as 8 or 16 bits a channel, unsigned"
+NO_WHITE = f"has signed or 32-bit whole numbers, of which nobody knows what is black and white; {ADVICE}"
 
 
 class UnsupportedPixels(ValueError):
@@ -54,7 +55,7 @@ def eight_bits(image: Image.Image, name: str) -> Image.Image:
     if image.mode in SIXTEEN_BITS or (image.mode == "I" and image.format in WIDE_IN_32_BITS):
         return _grey_of_16_bits(image, name)
     if image.mode == "I":
-        raise UnsupportedPixels(f"has signed or 32-bit whole numbers, of which nobody knows what is white; {ADVICE}")
+        raise UnsupportedPixels(NO_WHITE)
     if image.mode == "F":
         return _grey_of_floats(image)
     if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
@@ -70,7 +71,7 @@ def _tiff_tag(image: Image.Image, tag: int, default: int) -> int:
 def _check_tiff(image: Image.Image) -> None:
     """PIL takes signed bytes for unsigned ones, and the wrong bytes where channels of 16 bits lie apart."""
     if _tiff_tag(image, SAMPLE_FORMAT, 1) == SIGNED:
-        raise UnsupportedPixels(f"has signed numbers, of which nobody knows what is black and white; {ADVICE}")
+        raise UnsupportedPixels(NO_WHITE)
     if _tiff_tag(image, PLANAR, 1) == APART and _tiff_tag(image, DEPTH, 8) > 8:
         raise UnsupportedPixels("has channels of more than 8 bits that lie apart (planar); save it interleaved")
 

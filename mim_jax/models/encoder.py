@@ -6,6 +6,7 @@ import flax.struct
 from jaxtyping import Array, Float, Int
 
 from mim_jax.ops.attention import Observer
+from mim_jax.ops.showing import shown
 
 Pair = tuple[int, int]
 
@@ -23,6 +24,9 @@ class Tokens:
     tokens: Float[Array, "b n d"]
     grid: Pair = flax.struct.field(pytree_node=False)
     prefix: int = flax.struct.field(pytree_node=False)
+
+    def __repr__(self) -> str:
+        return shown(self)
 
     @property
     def patches(self) -> Float[Array, "b m d"]:
@@ -47,6 +51,9 @@ class EncoderOutput(Tokens):
 
     observations: Any = None
     taps: tuple[Tokens, ...] = ()
+
+    def __repr__(self) -> str:
+        return shown(self)
 
 
 @runtime_checkable

@@ -73,10 +73,13 @@ def test_grey_of_16_bits_with_transparency_is_right_to_a_level():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (tiff(GREY.astype(np.int32)), "x.tif has signed numbers.*save it as 8 or 16 bits"),
-        (tiff(GREY.astype(np.uint32)), "x.tif has signed or 32-bit whole numbers.*nobody knows what is white"),
-        (tiff(GREY.astype(np.int16)), "x.tif has signed numbers"),
-        (tiff(GREY.astype(np.int8)), "x.tif has signed numbers"),
+        (tiff(GREY.astype(np.int32)), "x.tif has signed or 32-bit whole numbers.*save it as 8 or 16 bits"),
+        (
+            tiff(GREY.astype(np.uint32)),
+            "x.tif has signed or 32-bit whole numbers.*nobody knows what is black and white",
+        ),
+        (tiff(GREY.astype(np.int16)), "x.tif has signed or 32-bit"),
+        (tiff(GREY.astype(np.int8)), "x.tif has signed or 32-bit"),
         (tiff(GREY.astype(np.float32)), "x.tif has 32-bit floats from .* to .*; 0 to 1 can be read"),
         (tiff(np.full((4, 4), np.nan, np.float32)), "x.tif has 32-bit floats that are not finite"),
         (tiff(GREY / 65535), "x.tif is a TIFF of 64-bit floats, which PIL does not read"),
