@@ -2,9 +2,9 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Float32, UInt8
 
 from mim_jax.errors import InputError
@@ -58,13 +58,14 @@ class Preprocessing:
             raise InputError(f"images are {images.dtype} pixels; pass model.normalise(images)")
         if images.shape[1:] != (*self.image_size, self.channels):
             raise InputError(self._wrong_shape(images.shape))
-        if isinstance(images, jax.core.Tracer):
+        if isinstance(images, Tracer):
             return
-        largest = max(max(abs(mean), abs(1 - mean)) / std for mean, std in zip(self.mean, self.std))
-        if images.size and float(abs(images).max()) > max(FAR * largest, FEWEST_GREY_LEVELS):
+        possible = max(max(abs(mean), abs(1 - mean)) / std for mean, std in zip(self.mean, self.std))
+        largest = float(jnp.abs(jnp.asarray(images)).max()) if images.size else 0.0
+        if largest > max(FAR * possible, FEWEST_GREY_LEVELS):
             raise InputError(
-                f"images have values up to {float(abs(images).max()):g}, far outside what normalised ones have; pass "
-                "pixels from 0 to 255 as uint8 to model.normalise, and the result here"
+                f"images have values up to {largest:g}, far outside what normalised ones have; pass pixels from 0 to "
+                "255 as uint8 to model.normalise, and the result here"
             )
 
     def _wrong_shape(self, shape: tuple[int, ...]) -> str:

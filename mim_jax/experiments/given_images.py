@@ -1,6 +1,5 @@
 """Images that are given in a notebook: arrays, pictures or paths become a source, where it is sure what they are."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +34,16 @@ def given_source(images: object, labels: object, split: str, expected: Preproces
         if labels is not None:
             raise InputError("labels go with images that are given one by one; a folder, list or source has its own")
         return images if isinstance(images, Source) else open_source(images, split)
-    pixels = _listed(images, expected) if isinstance(images, (list, tuple)) else _batch(_array(images), expected)
-    numbers, names = _numbered(labels, len(pixels))
-    if isinstance(pixels, list) and isinstance(pixels[0], str):
-        return ImageFiles(pixels, numbers, names)
-    return ArraySource(pixels, numbers, names, NAME)
+    listed = list(images) if isinstance(images, (list, tuple)) else None
+    if listed == []:
+        raise InputError(f"the list of images is empty; {WANTED}")
+    if listed and isinstance(listed[0], (str, Path)):
+        return ImageFiles([_existing(path) for path in listed], *_numbered(labels, len(listed)))
+    if listed:
+        pictures = [_one(number, image, expected) for number, image in enumerate(listed)]
+        return ArraySource(pictures, *_numbered(labels, len(pictures)), NAME)
+    pixels = _batch(_array(images), expected)
+    return ArraySource(pixels, *_numbered(labels, len(pixels)), NAME)
 
 
 def fit(source: Source, size: tuple[int, int]) -> bool:
@@ -54,24 +58,16 @@ def fit(source: Source, size: tuple[int, int]) -> bool:
     return False
 
 
-def _listed(images: Sequence[object], expected: Preprocessing) -> list[UInt8[np.ndarray, "h w c"]] | list[str]:
-    if not images:
-        raise InputError(f"the list of images is empty; {WANTED}")
-    if all(isinstance(image, (str, Path)) for image in images):
-        return [_existing(image) for image in images]
-    if any(isinstance(image, (str, Path)) for image in images):
-        raise InputError("the list of images has paths and others; give one kind only")
-    return [_one(image, number, expected) for number, image in enumerate(images)]
-
-
 def _existing(path: object) -> str:
-    full = local_path(str(path))
+    if not isinstance(path, (str, Path)):
+        raise InputError(f"the list of images has paths and others, such as a {type(path).__name__}; give one kind")
+    full = local_path(path)
     if not full.is_file():
         raise InputError(f"there is no image {full}")
     return str(full)
 
 
-def _one(image: object, number: int, expected: Preprocessing) -> UInt8[np.ndarray, "h w c"]:
+def _one(number: int, image: object, expected: Preprocessing) -> UInt8[np.ndarray, "h w c"]:
     try:
         if not isinstance(image, Image.Image):
             return _batch(_array(image)[None], expected)[0]
@@ -80,7 +76,7 @@ def _one(image: object, number: int, expected: Preprocessing) -> UInt8[np.ndarra
         return picture_array(eight_bits(image, f"image {number}"), "L" if expected.channels == 1 else "RGB")
     except UnsupportedPixels as error:
         raise InputError(f"image {number} {error}") from error
-    except InputError as error:
+    except (InputError, OSError, SyntaxError) as error:  # the last two are PIL's, for files that it reads only now
         raise InputError(f"image {number} of the list: {error}") from error
 
 
@@ -97,14 +93,11 @@ def _array(images: object) -> np.ndarray:
 def _batch(array: np.ndarray, expected: Preprocessing) -> UInt8[np.ndarray, "b h w c"]:
     pixels = _pixels(array)
     channels = expected.channels
-    if pixels.ndim == 3 and channels == 1:
+    if pixels.ndim == 3 and channels == 1 and pixels.shape[-1] != 1:
         return pixels[..., None]
     first, last = (pixels.shape[axis] == channels if pixels.ndim == 4 else False for axis in (1, -1))
     if first and last:
-        raise InputError(
-            f"images {list(pixels.shape)} could have their channels first or last; pass [n, h, w, {channels}]"
-            " with other sizes, or pictures"
-        )
+        raise InputError(f"images {list(pixels.shape)} could have their channels first or last; pass PIL pictures")
     if last:
         return pixels
     if first:
@@ -155,7 +148,5 @@ def _numbered(labels: object, count: int) -> tuple[Int32[np.ndarray, " b"], tupl
         raise InputError(f"labels have the shape {list(given.shape)}, but there are {count} images; give one for each")
     whole = given.dtype.kind in "ui" and not (given < 0).any()
     if not whole and not all(isinstance(label, str) and label.strip() for label in given.tolist()):
-        raise InputError(
-            f"labels must be whole numbers from 0, or names of classes, not {given.tolist()[0]!r} ({given.dtype})"
-        )
+        raise InputError(f"labels must be whole numbers from 0, or names, not {given.tolist()[0]!r} ({given.dtype})")
     return number_labels([str(label) for label in given.tolist()], "labels")

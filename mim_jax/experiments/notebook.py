@@ -14,11 +14,12 @@ from mim_jax.experiments.analyze_settings import resolve_analyze
 from mim_jax.experiments.given_images import fit, given_source
 from mim_jax.experiments.placed_encoder import PlacedEncoder
 from mim_jax.training.sharding import make_mesh
+from mim_jax.weights.loading import load
 from mim_jax.weights.model import Model
 
 
 def analyze(
-    model: Model,
+    model: Model | str | Path,
     images: object,
     *,
     name: str = "",
@@ -32,7 +33,7 @@ def analyze(
     """How a model attends and what its features are like.
 
     Args:
-        model: from `mim_jax.load`.
+        model: from `mim_jax.load`, or a path that it reads.
         images: pixels 0..255 as uint8 `[n, h, w, c]` (an array of NumPy, JAX or PyTorch; also `[n, c, h, w]` where only
             one of both fits); a list of PIL pictures, of arrays or of paths; or what `mim_jax.open_source` opens (a
             folder, "digits", ...), of which the test split is taken. They are resized and cropped as in evaluation
@@ -52,8 +53,7 @@ def analyze(
     Raises:
         InputError: if images do not fit or it is not sure what they are, such as floats, or a name is unknown.
     """
-    if not isinstance(model, Model):
-        raise InputError(f"the model is of the type {type(model).__name__}; pass what mim_jax.load(path) gives")
+    model = model if isinstance(model, Model) else load(model)
     name = name or model.name or "encoder"
     source = given_source(images, labels, (data or {}).get("test_split", "test"), model.preprocessing)
     if len(source) < 2:

@@ -10,24 +10,23 @@ MOST_CHARACTERS = 300
 
 def shown_settings(settings: object) -> str:
     """The name of the settings, and the keys of every group that are not at their defaults."""
-    kind = type(settings)
-    default, name = kind(), kind.__name__
+    default, name = type(settings)(), type(settings).__name__
     lines = []
-    for field in dataclasses.fields(kind):
-        differing = list(_differing(field.name, getattr(settings, field.name), getattr(default, field.name)))
+    for group, value in vars(settings).items():
+        differing = list(_differing(value, getattr(default, group)))
         if differing:
-            lines.append(shortened(f"{field.name}: {', '.join(differing)}", MOST_CHARACTERS))
+            lines.append(shortened(f"{group}: {', '.join(differing)}", MOST_CHARACTERS))
     return "\n  ".join([f"{name}, all else at its default", *lines]) if lines else f"{name} at their defaults"
 
 
-def _differing(name: str, value: object, default: object) -> Iterator[str]:
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+def _differing(value: object, default: object) -> Iterator[str]:
+    if not dataclasses.is_dataclass(value):
         if value != default:
             yield repr(value)
         return
-    for field in dataclasses.fields(value):
-        own, other = getattr(value, field.name), getattr(default, field.name)
+    for name, own in vars(value).items():
+        other = getattr(default, name)
         if dataclasses.is_dataclass(own):
-            yield from (f"{field.name}.{part}" for part in _differing(field.name, own, other))
+            yield from (f"{name}.{part}" for part in _differing(own, other))
         elif own != other:
-            yield f"{field.name}={own!r}"
+            yield f"{name}={own!r}"

@@ -3,6 +3,7 @@
 from typing import Any, Protocol, runtime_checkable
 
 import flax.struct
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mim_jax.ops.attention import Observer
@@ -21,7 +22,7 @@ class Tokens:
         prefix: number of prefix tokens.
     """
 
-    tokens: Float[Array, "b n d"]
+    tokens: Float[Array, "b n d"] | Float[np.ndarray, "b n d"]
     grid: Pair = flax.struct.field(pytree_node=False)
     prefix: int = flax.struct.field(pytree_node=False)
 

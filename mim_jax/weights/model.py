@@ -10,7 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from mim_jax.data.preprocessing import Preprocessing, normalise
 from mim_jax.errors import InputError
@@ -21,8 +22,6 @@ from mim_jax.ops.showing import shortened
 from mim_jax.pretraining.objective import Objective
 from mim_jax.pretraining.supervised import Supervised
 
-Images = Float[Array, "b h w c"] | Float[np.ndarray, "b h w c"]
-Pixels = UInt8[Array, "b h w c"] | UInt8[np.ndarray, "b h w c"]
 Parameters = dict[str, Any]
 
 MOST_NOTES = 4
@@ -74,27 +73,28 @@ class Model:
         classifier = self.objective.classifier
         return jax.jit(lambda tree, images: classifier.apply({"params": tree}, images)[0])
 
-    def encode(self, images: Images, **options: Any) -> EncoderOutput:
-        """Tokens of normalised images; `options` are those of the encoder: `taps`, `observer`, `keep`, `mask`.
+    def encode(self, images: ArrayLike, **options: Any) -> EncoderOutput:
+        """Tokens of normalised images `[b, h, w, c]`.
 
-        Raises InputError for pixels that are not normalised, and for images of another shape.
+        `options` are those of the encoder: `taps`, `observer`, `keep`, `mask`. Raises InputError for pixels
+        that are not normalised, and for images of another shape.
         """
         return self._encode(self._placed["encoder"], self._checked(images), **options)
 
-    def logits(self, images: Images) -> Float[Array, "b t"]:
-        """What the classifier says of normalised images; raises InputError for a model without one, and as `encode`."""
+    def logits(self, images: ArrayLike) -> Float[Array, "b t"]:
+        """What the classifier says of normalised images; raises InputError where `encode` does, or if there is none."""
         return self._classify(self._placed, self._checked(images))
 
-    def normalise(self, images: Pixels) -> Float[Array, "b h w c"]:
-        """Pixels 0..255, already of the right size, as the encoder expects them.
+    def normalise(self, images: ArrayLike) -> Float[Array, "b h w c"]:
+        """Pixels 0..255, uint8 `[b, h, w, c]` already of the right size, as the encoder expects them.
 
-        Raises InputError for anything but uint8 with channels last.
+        Raises InputError for other types, and where channels are not last.
         """
         pixels = _as_array(images)
         self.preprocessing.check_pixels(pixels)
         return normalise(jnp.asarray(pixels), self.preprocessing.mean, self.preprocessing.std)
 
-    def _checked(self, images: Images) -> Float[Array, "b h w c"]:
+    def _checked(self, images: ArrayLike) -> Float[Array, "b h w c"]:
         normalised = _as_array(images)
         self.preprocessing.check_normalised(normalised)
         return jnp.asarray(normalised)
