@@ -22,6 +22,7 @@ from mim_jax.analysis.tables import Arrays, save_arrays, save_table
 from mim_jax.errors import InputError
 from mim_jax.files import write_arrays
 from mim_jax.ops.attention_statistics import uniform_attention_distance, uniform_attention_entropy
+from mim_jax.ops.showing import shown
 
 Pair = tuple[int, int]
 Matrices = dict[tuple[str, str], Matrix]
@@ -88,6 +89,9 @@ class Pictures:
     rollout: np.ndarray | None
     norms: np.ndarray
 
+    def __repr__(self) -> str:
+        return shown(self)
+
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
@@ -111,6 +115,18 @@ class Analysis:
     pictures: dict[str, Pictures] = dataclasses.field(default_factory=dict)
     token_cka: dict[str, Matrices] = dataclasses.field(default_factory=dict)
     _known: dict[Any, Matrices] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        kept = f"features of {self.images:,} images ({', '.join(self.kinds)})" if self.features else "no features"
+        pictures = f"pictures of {len(next(iter(self.pictures.values())).images)} images" if self.pictures else ""
+        return "\n  ".join(
+            [
+                f"Analysis of {', '.join(self.encoders)}",
+                f"df: {len(self.table):,} rows, {self.table['statistic'].nunique()} statistics",
+                ", ".join(filter(None, ["also " + kept, pictures])),
+                "plot.attention_distance() and others draw, report(path) writes a page, compare(other) joins two",
+            ]
+        )
 
     @property
     def df(self) -> pd.DataFrame:

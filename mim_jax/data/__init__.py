@@ -1,32 +1,42 @@
 """Image sources, transforms and the step-indexed pipeline.
 
 `open_source` opens digits, image folders, list files and TFDS data sets; `make_transform` makes crops;
-`TrainingBatches` and `evaluation_batches` join the two.
+`TrainingBatches` and `evaluation_batches` join the two. Each name is imported when it is first used, so that data can
+be opened and checked without JAX.
 """
 
-from mim_jax.data.arrays import ArraySource
-from mim_jax.data.pipeline import TrainingBatches, evaluation_batches
-from mim_jax.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, denormalise, normalise
-from mim_jax.data.reading import Batch, CorruptRecords
-from mim_jax.data.record import CorruptImage, Record, Source
-from mim_jax.data.sources import open_source
-from mim_jax.data.transforms import Transform, make_transform
+import importlib
 
-__all__ = [
-    "ArraySource",
-    "Batch",
-    "CorruptImage",
-    "CorruptRecords",
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "Preprocessing",
-    "Record",
-    "Source",
-    "TrainingBatches",
-    "Transform",
-    "denormalise",
-    "evaluation_batches",
-    "make_transform",
-    "normalise",
-    "open_source",
-]
+_PUBLIC = {
+    "ArraySource": "arrays",
+    "Batch": "reading",
+    "CorruptImage": "record",
+    "CorruptRecords": "reading",
+    "IMAGENET_MEAN": "preprocessing",
+    "IMAGENET_STD": "preprocessing",
+    "Preprocessing": "preprocessing",
+    "Record": "record",
+    "Source": "record",
+    "TrainingBatches": "pipeline",
+    "Transform": "transforms",
+    "UnreadableImage": "record",
+    "UnsupportedImage": "record",
+    "check_source": "sources",
+    "denormalise": "preprocessing",
+    "evaluation_batches": "pipeline",
+    "make_transform": "transforms",
+    "normalise": "preprocessing",
+    "open_source": "sources",
+}
+
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'mim_jax.data' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"mim_jax.data.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -1,6 +1,7 @@
 """Images held in memory: arrays of your own, and scikit-learn's handwritten digits."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -16,13 +17,13 @@ class ArraySource:
     """A source over arrays.
 
     Attributes:
-        images: uint8 images of one size, `[b, h, w, c]`.
+        images: uint8 images of one size, `[b, h, w, c]`, or a list of them, `[h, w, c]` of any size.
         labels: one integer per image, -1 for none.
         class_names: name of every label, empty without labels.
         name: how messages call this source.
     """
 
-    images: UInt8[np.ndarray, "b h w c"]
+    images: UInt8[np.ndarray, "b h w c"] | Sequence[UInt8[np.ndarray, "_ _ c"]]
     labels: Int[np.ndarray, " labels"]
     class_names: tuple[str, ...] = ()
     name: str = "array"
@@ -40,6 +41,11 @@ class ArraySource:
     def __getitem__(self, index: int) -> Record:
         return {"image": self.images[index], "label": int(self.labels[index])}
 
+    def __repr__(self) -> str:
+        shapes = sorted({"x".join(map(str, image.shape)) for image in self.images})
+        sizes = shapes[0] if len(shapes) == 1 else "several sizes"
+        return f"ArraySource({self.name}: {len(self)} images of {sizes}, {len(self.class_names)} classes)"
+
     def describe(self, index: int) -> str:
         """Place of a record, for messages."""
         return f"record {index} of {self.name}"
@@ -52,8 +58,7 @@ def open_digits(split: str) -> ArraySource:
     (360 records), the others are in "train" (1437 records); both keep scikit-learn's order. "val", "valid" and
     "validation" mean "test". Raises `InputError` for any other split.
     """
-    if split not in DIGITS_SPLITS:
-        raise InputError(f"The digits have no split {split!r}; use 'train' or 'test'.")
+    check_digits(split)
     from sklearn.datasets import load_digits  # importing scikit-learn takes a second
 
     digits = load_digits()
@@ -63,3 +68,9 @@ def open_digits(split: str) -> ArraySource:
     images = np.round(digits.images[chosen] * 255 / 16).astype(np.uint8)[..., None]
     names = tuple(str(name) for name in digits.target_names)
     return ArraySource(images, digits.target[chosen].astype(np.int32), names, f"digits/{DIGITS_SPLITS[split]}")
+
+
+def check_digits(split: str) -> None:
+    """Raises InputError if the digits have no such split."""
+    if split not in DIGITS_SPLITS:
+        raise InputError(f"The digits have no split {split!r}; use 'train' or 'test'.")

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from mim_jax.data.record import CorruptImage, Record, Source
+from mim_jax.data.record import Record, Source, UnreadableImage
 from mim_jax.errors import InputError
 
-Example = dict[str, np.ndarray]
+Example = dict[str, np.ndarray | np.generic]
 Batch = dict[str, np.ndarray]
 
 CHUNK = 16
@@ -31,20 +31,25 @@ class CorruptRecords:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._names: dict[int, str] = {}
+        self._causes: dict[int, str] = {}
 
-    def add(self, index: int, error: CorruptImage) -> None:
+    def add(self, index: int, error: UnreadableImage) -> None:
         """Note a record; only the first time is logged."""
         with self._lock:
             if index in self._names:
                 return
-            self._names[index] = error.description
-        logger.warning("Corrupt record skipped (%d so far): %s", len(self._names), error)
+            self._names[index], self._causes[index] = error.description, str(error)
+        logger.warning("Image left out (%d so far): %s", len(self._names), error)
 
     def __contains__(self, index: int) -> bool:
         return index in self._names
 
     def __len__(self) -> int:
         return len(self._names)
+
+    def cause(self, index: int) -> str:
+        """What is the matter with a record that was met."""
+        return self._causes[index]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -78,16 +83,16 @@ class Reader:
             if candidate not in self.corrupt:
                 try:
                     return candidate, self.source[candidate]
-                except CorruptImage as error:
+                except UnreadableImage as error:
                     self._note(candidate, error)
         raise InputError(
             f"None of {min(size, PATIENCE)} records in a row can be read, "
-            f"the first is {self.source.describe(index)}: is the data set complete?"
+            f"the first is {self.source.describe(index)}: {self.corrupt.cause(index)}"
         )
 
-    def _note(self, index: int, error: CorruptImage) -> None:
+    def _note(self, index: int, error: UnreadableImage) -> None:
         if self.on_corrupt == "stop":
-            raise InputError(f"{error}; remove or replace it, or set on_corrupt to 'skip'.") from error
+            raise InputError(f"{error}; replace it, or set on_corrupt to 'skip' to leave it out.") from error
         self.corrupt.add(index, error)
 
 

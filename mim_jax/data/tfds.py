@@ -5,7 +5,7 @@ import difflib
 import functools
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from mim_jax.data.record import Record, decode_image
 from mim_jax.data.shards import Records, Slice, open_array_records, open_tfrecords
 from mim_jax.errors import InputError
+from mim_jax.paths import local_path
 
 OPENERS: dict[str, Callable[[Sequence[Slice]], Records]] = {
     "array_record": open_array_records,
@@ -38,7 +39,7 @@ class TfdsImages:
 
     name: str
     records: Records
-    parse: Callable[[bytes], dict[str, Any]]
+    parse: Callable[[bytes], Mapping[str, Any]]
     mode: str
     class_names: tuple[str, ...]
 
@@ -65,7 +66,7 @@ def open_tfds(name: str, split: str, data_dir: str = "") -> TfdsImages:
 
     builder = tfds.builder_from_directory(str(_prepared_folder(name, data_dir)))
     info = builder.info
-    file_format = info.file_format.value
+    file_format = info.file_format.value if info.file_format else "nothing"
     if file_format not in OPENERS:
         raise InputError(f"{name} is stored as {file_format}; only {' and '.join(OPENERS)} can be read.")
     available = dict(info.features.items())
@@ -79,13 +80,16 @@ def open_tfds(name: str, split: str, data_dir: str = "") -> TfdsImages:
     return TfdsImages(f"{name}/{split}", records, parse, mode, _class_names(wanted))
 
 
+def check_tfds(name: str, data_dir: str = "") -> None:
+    """Raises InputError if no such data set is prepared, by the names of its folders."""
+    _prepared_folder(name, data_dir)
+
+
 def _prepared_folder(name: str, data_dir: str) -> Path:
     """Folder of the asked (or the newest) version of a data set."""
     if not (parts := _NAME.fullmatch(name)):
         raise InputError(f"{name!r} is not a TFDS name: write name, name/config, name:1.0.0 or name/config:1.0.0.")
-    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
-    if "://" in data_dir:
-        raise InputError(f"{data_dir} is not a local folder: mount the bucket (gcsfuse) or copy the data set.")
+    root = local_path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     found = sorted(_prepared(root / parts["name"]), key=lambda each: tuple(map(int, each[1].split("."))))
     fits = [each for each in found if parts["config"] in (None, each[0]) and parts["version"] in (None, each[1])]
     if not fits:
@@ -127,7 +131,7 @@ def _slices(name: str, split: str, splits: Any) -> Sequence[Slice]:
 
 
 def _image_mode(name: str, features: dict[str, Any]) -> str:
-    image = features.get("image")
+    image: Any = features.get("image")
     if type(image).__name__ != "Image":
         raise InputError(f"{name} has no image feature called 'image': it has {', '.join(features.keys())}.")
     if image.shape[-1] not in MODES or np.dtype(image.np_dtype) != np.uint8:

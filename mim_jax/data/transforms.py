@@ -125,7 +125,12 @@ def supervised(
 
     `magnitude` is that of two operations of RandAugment, which needs three channels; 0 switches it off.
     """
-    options = {"image_size": image_size, "scale": scale, "ratio": ratio, "flip_probability": flip_probability}
+    options: dict[str, Any] = {
+        "image_size": image_size,
+        "scale": scale,
+        "ratio": ratio,
+        "flip_probability": flip_probability,
+    }
     flipped = mae_pretrain(image, rng, **options)
     return rand_augment(flipped, rng, magnitude=magnitude) if magnitude else flipped
 

@@ -10,6 +10,7 @@ from mim_jax.analysis.definitions import HEAD_STATISTICS, LAYER_STATISTICS, QUER
 from mim_jax.errors import InputError, nearest
 from mim_jax.experiments.checks import build_settings, check_encoders
 from mim_jax.experiments.settings import Data, Efficiency
+from mim_jax.experiments.shown_settings import shown_settings
 
 SAMPLES = ("class", "pooled", "flattened", "tokens")
 ESTIMATORS = ("unbiased", "biased", "minibatch")
@@ -111,6 +112,9 @@ class AnalyzeSettings:
     representations: RepresentationsOf = RepresentationsOf()
     efficiency: Efficiency = Efficiency()
     run: AnalyzeRun = AnalyzeRun()
+
+    def __repr__(self) -> str:
+        return shown_settings(self)
 
 
 NUMBERS = ("encoders", "stated", "data", "statistics")

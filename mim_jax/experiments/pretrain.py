@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from mim_jax.data.labels import with_classes
 from mim_jax.data.pipeline import TrainingBatches
 from mim_jax.data.sources import Source, open_source
 from mim_jax.errors import InputError
@@ -76,6 +77,7 @@ def open_test_source(settings: Settings, source: Source) -> Source:
     if probes:
         check_labels(source, "training")
         check_labels(test, "test")
+        test = with_classes(test, source.class_names, f"the split '{data.test_split}' of {data.source}")
     return test
 
 

@@ -8,6 +8,7 @@ import jax
 import pandas as pd
 
 from mim_jax.analysis.probe_figures import PoolingPictures
+from mim_jax.data.labels import with_classes
 from mim_jax.data.sources import Source, open_source
 from mim_jax.data.subset import hold_out
 from mim_jax.errors import InputError
@@ -78,6 +79,7 @@ def open_data(settings: ProbeSettings) -> ProbeData:
     )
     check_labels(train, "training")
     check_labels(test, "test")
+    test = with_classes(test, train.class_names, f"the split '{data.test_split}' of {data.source}")
     if len(train.class_names) < 2:
         raise InputError(f"{data.source} has one class only; a probe needs at least two")
     if len(settings.trained.learning_rates) * len(settings.trained.weight_decays) == 1:

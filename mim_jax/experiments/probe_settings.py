@@ -9,6 +9,7 @@ import ml_collections
 from mim_jax.errors import InputError
 from mim_jax.experiments.checks import build_settings, check_encoders
 from mim_jax.experiments.settings import Data, Efficiency
+from mim_jax.experiments.shown_settings import shown_settings
 
 PROTOCOLS = ("trained", "k-NN", "logistic")
 SCALINGS = ("none", "z-score")
@@ -107,6 +108,9 @@ class ProbeSettings:
     frozen: Frozen = Frozen()
     efficiency: Efficiency = Efficiency()
     run: ProbeRun = ProbeRun()
+
+    def __repr__(self) -> str:
+        return shown_settings(self)
 
 
 def default_probe_config() -> ml_collections.ConfigDict:

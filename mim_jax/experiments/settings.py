@@ -13,6 +13,7 @@ from typing import Any
 import ml_collections
 
 from mim_jax.experiments.checks import build_settings, check_settings
+from mim_jax.experiments.shown_settings import shown_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,6 +215,9 @@ class Settings:
     evaluation: Evaluation = Evaluation()
     efficiency: Efficiency = Efficiency()
     run: Run = Run()
+
+    def __repr__(self) -> str:
+        return shown_settings(self)
 
 
 NUMBERS = ("method", "model", "data", "optimization")

@@ -3,9 +3,11 @@
 from typing import Any, Protocol, runtime_checkable
 
 import flax.struct
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mim_jax.ops.attention import Observer
+from mim_jax.ops.showing import shown
 
 Pair = tuple[int, int]
 
@@ -20,9 +22,12 @@ class Tokens:
         prefix: number of prefix tokens.
     """
 
-    tokens: Float[Array, "b n d"]
+    tokens: Float[Array, "b n d"] | Float[np.ndarray, "b n d"]
     grid: Pair = flax.struct.field(pytree_node=False)
     prefix: int = flax.struct.field(pytree_node=False)
+
+    def __repr__(self) -> str:
+        return shown(self)
 
     @property
     def patches(self) -> Float[Array, "b m d"]:
@@ -47,6 +52,9 @@ class EncoderOutput(Tokens):
 
     observations: Any = None
     taps: tuple[Tokens, ...] = ()
+
+    def __repr__(self) -> str:
+        return shown(self)
 
 
 @runtime_checkable

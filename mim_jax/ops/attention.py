@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mim_jax.ops.products import product
+from mim_jax.ops.showing import shown
 
 
 class Windows(NamedTuple):
@@ -56,6 +57,9 @@ class Observation(NamedTuple):
     branch_output: Float[Array, "b t d"]
     windows: Windows | None = None
     block_output: Any = None
+
+    def __repr__(self) -> str:
+        return shown(self)
 
 
 Observer = Callable[[Observation], Any]

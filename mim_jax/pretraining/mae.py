@@ -27,6 +27,7 @@ from mim_jax.models.stacking import unstack_blocks
 from mim_jax.models.vit import VisionTransformer, VisionTransformerConfig
 from mim_jax.ops.masking import RandomMask, number_kept, random_mask, restore_tokens
 from mim_jax.ops.patches import denormalise_patches, normalise_patches, patchify, unpatchify
+from mim_jax.ops.showing import shown
 from mim_jax.pretraining.masking import check_masking, draw_mask
 from mim_jax.pretraining.objective import Batch, Memory, Memoryless, Outcome, Parameters
 
@@ -84,6 +85,9 @@ class Reconstruction(NamedTuple):
     latent: Float[Array, "b m d"]
     mask: RandomMask
     prediction: Float[Array, "b n p"]
+
+    def __repr__(self) -> str:
+        return shown(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from mim_jax.models.layers import Dense
 from mim_jax.models.presets import SIMMIM_MODELS, encoder_config, preset
 from mim_jax.ops.local_normalization import local_mean_and_deviation
 from mim_jax.ops.masks import spread_cells
+from mim_jax.ops.showing import shown
 from mim_jax.pretraining.masking import Pair, check_masking, draw_mask, mask_cells
 from mim_jax.pretraining.objective import Batch, Memory, Memoryless, Outcome, Parameters
 
@@ -34,6 +35,9 @@ class Reconstruction(NamedTuple):
     tokens: Float[Array, "b n d"]
     prediction: Float[Array, "b h w c"]
     mask: Float[Array, "b h w 1"]
+
+    def __repr__(self) -> str:
+        return shown(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mim_jax.ops.showing import shown
 from mim_jax.pretraining.objective import Batch, Metrics, Objective, Outcome
 
 
@@ -28,6 +29,9 @@ class TrainState:
     optimizer: Any
     memory: Any = flax.struct.field(default_factory=dict)
     average: Any = None
+
+    def __repr__(self) -> str:
+        return shown(self)
 
 
 def initial_state(

@@ -194,7 +194,7 @@ def test_batches_with_corrupt_records_are_still_pure(tmp_path):
 def test_a_corrupt_image_stops_the_run_if_asked_to(tmp_path, threads):
     source = open_source(str(_folder(tmp_path, 6, corrupt=(2,))), "train")
     batches = TrainingBatches(source, CROP, batch_size=6, seed=0, on_corrupt="stop", num_threads=threads)
-    with pytest.raises(InputError, match="002.jpg cannot be read .*remove or replace it, or set on_corrupt to 'skip'"):
+    with pytest.raises(InputError, match="002.jpg cannot be read .*replace it, or set on_corrupt to 'skip'"):
         next(batches.iterate(0, 1))
     crop = make_transform("evaluation", image_size=(8, 8))
     with pytest.raises(InputError, match="002.jpg cannot be read"):
@@ -295,3 +295,16 @@ def test_batches_can_be_replaced_piece_by_piece():
     batches = TrainingBatches(_arrays(16), CROP, batch_size=4, seed=0)
     other = dataclasses.replace(batches, seed=1)
     assert _same(other[3], TrainingBatches(_arrays(16), CROP, batch_size=4, seed=1)[3])
+
+
+def test_pictures_of_unknown_white_are_left_out_and_told_and_end_a_run_that_has_no_others(tmp_path, caplog):
+    wide = Image.fromarray(np.full((8, 8), 70000, np.int32))
+    for number in range(2):
+        wide.save(tmp_path / f"{number}.tif")
+    batches = TrainingBatches(open_source(str(tmp_path), "train"), CROP, batch_size=2, seed=0)
+    with pytest.raises(InputError, match="None of 2 records.*tif has signed or 32-bit whole numbers") as caught:
+        list(batches.iterate(0, 1))
+    assert "corrupt" not in f"{caught.value}{caplog.text}".lower()
+    Image.new("RGB", (8, 8)).save(tmp_path / "2.png")
+    batches = TrainingBatches(open_source(str(tmp_path), "train"), CROP, batch_size=2, seed=0)
+    assert all((batch["index"] == 2).all() for batch in batches.iterate(0, 3)) and len(batches.corrupt) == 2

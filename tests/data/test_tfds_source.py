@@ -206,7 +206,7 @@ def test_mistakes_are_one_sentence(prepared, name, split, message):
 
 
 def test_a_bucket_is_refused():
-    with pytest.raises(InputError, match="gs://bucket is not a local folder"):
+    with pytest.raises(InputError, match="gs://bucket is no local path"):
         open_source("tfds:mnist", "train", data_dir="gs://bucket")
 
 

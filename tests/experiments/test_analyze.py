@@ -258,7 +258,12 @@ def test_notebook_gives_table_figures_and_comparison(tmp_path):
     assert len(result.plot.attention_distance().axes) == 1
     for draw in (result.plot.kl_between_heads, result.plot.token_norm, result.plot.cka, result.plot.spectra):
         assert draw().axes
-    few = mim_jax.analyze(tiny_model(), images[:3], name="few", pictures=0)
+    assert repr(result).splitlines()[0] == "Analysis of one" and "pictures of 3 images" in repr(result)
+    assert len(repr(result).splitlines()) == 4 and max(map(len, repr(result).splitlines())) < 120
+    assert len(repr(result.pictures["one"])) < 600
+    pictures = [Image.fromarray(image[..., 0]).resize((12, 10)) for image in images[:3]]
+    few = mim_jax.analyze(tiny_model(), pictures, labels=["cat", "dog", "cat"], name="few", pictures=0)
+    assert few.labels.tolist() == ["cat", "dog", "cat"]
     assert few.report(tmp_path / "few.html").stat().st_size > 100_000
     with pytest.raises(InputError, match="10 neighbours need more than 3 images"):
         few.nearest_neighbours()
@@ -276,7 +281,7 @@ def test_notebook_gives_table_figures_and_comparison(tmp_path):
 @pytest.mark.parametrize(
     "images, message",
     [
-        (np.zeros((4, 8, 8, 1), np.float32), "must be uint8"),
+        (np.zeros((4, 8, 8, 1), np.float32), "pass pixels from 0 to 255 as uint8"),
         (np.zeros((1, 8, 8, 1), np.uint8), "an interval needs two"),
         ("/nowhere", "/nowhere"),
     ],

@@ -23,6 +23,7 @@ from mim_jax.ops.attention_statistics.xla import (
     streamed_rows,
     xla_patch_sums,
 )
+from mim_jax.ops.showing import shown
 
 Pair = tuple[int, int]
 
@@ -49,6 +50,9 @@ class AttentionStatistics(NamedTuple):
     kl_between_heads: Float[Array, "b k k"]
     aligned_attention: Float[Array, "b k Y X"]
     attention_received: Float[Array, "b k n"]
+
+    def __repr__(self) -> str:
+        return shown(self)
 
     @property
     def attention_distance(self) -> Float[Array, "b k"]:

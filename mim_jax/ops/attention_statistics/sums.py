@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float
 
+from mim_jax.ops.showing import shown
+
 Pair = tuple[int, int]
 
 LOCAL_SIZES = (3, 5, 7)
@@ -42,3 +44,6 @@ class PatchSums(NamedTuple):
     received_of_patches: Float[Array, "b k m"]
     spatial: Float[Array, "b k s"]
     aligned: Any = None
+
+    def __repr__(self) -> str:
+        return shown(self)
