@@ -24,11 +24,12 @@ from mim_jax.weights.arrangement import arrange, contiguous
 from mim_jax.weights.evidence import Evidence
 from mim_jax.weights.files.checkpoint_file import CheckpointFile, open_checkpoint
 from mim_jax.weights.layouts import LAYOUTS, Layout
-from mim_jax.weights.matching import Entry, left_out, match
+from mim_jax.weights.geometry import check_axes, check_network, is_usual_buffer
+from mim_jax.weights.matching import Entry, left_out, match, some
 from mim_jax.weights.model import Model, parameter_shapes
-from mim_jax.weights.recognition import recognise
+from mim_jax.weights.networks import Network, choose, find_networks
 from mim_jax.weights.rules import Rule
-from mim_jax.weights.state_dicts import StateDict, find_state_dicts, is_tensor, select_state_dict
+from mim_jax.weights.state_dicts import is_tensor
 
 DTYPES = ("float32", "bfloat16", "float16", "float64", "keep")
 """Types that weights can be given; "keep" leaves every array in the type that it has in the file."""
@@ -159,25 +160,29 @@ def understand(path: str | Path, options: Options = Options()) -> Import:
 
 
 def _understand(file: CheckpointFile, options: Options) -> Import:
-    found = find_state_dicts(file.content)
-    network = select_state_dict(found, options.select)
-    layout, names = recognise(network.tensors, options.layout)
+    found = find_networks(file.content, options.layout)
+    network = choose(found, options.select)
+    layout, plain = network.recognition.layout, network.recognition.plain
+    names = {short: network.values[name] for short, name in plain.items()}
+    own = {short: network.own[name] for short, name in plain.items()}
+    check_network(network, options.lenient)
     targets = layout.targets(names)
+    check_axes(layout, targets, names, own)
     shapes = {name: tuple(names[name].shape) for name in names if is_tensor(names[name])}
     arrays = {
         path: shapes[_first(parts)] for path, parts in targets.items() if _complete(parts) and _first(parts) in shapes
     }
     evidence = Evidence(
         arrays,
-        {name: shape for name, shape in shapes.items() if layout.is_extra(name)},
+        {name: shape for name, shape in shapes.items() if layout.is_extra(name) and is_usual_buffer(name, shape)},
         _given(file, layout, arrays, options),
         lambda path: _values(names[_first(targets[path])]),
     )
     architecture = work_out(layout, evidence, file.preprocessor)
-    entries = match(layout, names, parameter_shapes(architecture.encoder, architecture.objective))
-    not_used = left_out(layout, names, entries, options.lenient)
+    entries = match(layout, names, parameter_shapes(architecture.encoder, architecture.objective), own)
+    not_used = left_out(layout, names, entries, options.lenient, own)
     notes = (*_other_networks(found, network), *evidence.assumed, *not_used)
-    return Import(file, network.place, layout, architecture, entries, notes, options)
+    return Import(file, network.name, layout, architecture, entries, notes, options)
 
 
 def _given(file: CheckpointFile, layout: Layout, arrays: Mapping[str, Any], options: Options) -> dict[str, Any]:
@@ -197,11 +202,14 @@ def _complete(parts: Mapping[str, tuple[Rule, int]]) -> bool:
     return len(parts) == len(next(iter(parts.values()))[0].sources)
 
 
-def _other_networks(found: list[StateDict], taken: StateDict) -> list[str]:
-    others = [f"'{network.place}'" for network in found if network is not taken]
+def _other_networks(found: list[Network], taken: Network) -> list[str]:
+    others = [f"'{network.name or '/'}'" for network in found if network is not taken and network.recognition]
     beside = [f"{count} arrays of '{part}'" for part, count in taken.beside.items()]
-    told = [f"took '{taken.place}'; there is also {', '.join(others)}, see --select"] if others else []
-    return [*told, *([f"left out, beside it: {', '.join(beside)}"] if beside else [])]
+    return [
+        *([f"took '{taken.name}'; there is also {', '.join(others)}, see --select"] if others else []),
+        *([f"left out, beside it: {some(beside)}"] if beside else []),
+        *([f"left out, as counters: {some(list(taken.counters))}"] if taken.counters else []),
+    ]
 
 
 def _values(part: Any) -> np.ndarray:
