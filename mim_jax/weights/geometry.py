@@ -69,7 +69,9 @@ def check_axes(
 
 def _check(name: str, path: str, shape: Shape, axes: list[str]) -> None:
     if len(shape) != len(axes):
-        kind = ", one of images over time (Conv3d), which is not supported" if path == KERNEL and len(shape) == 5 else ""
+        kind = (
+            ", one of images over time (Conv3d), which is not supported" if path == KERNEL and len(shape) == 5 else ""
+        )
         raise InputError(
             f"{name} has {len(shape)} axes (shape {list(shape)}){kind}; {_count(len(axes))} needed where it stands"
         )

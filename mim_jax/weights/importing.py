@@ -23,13 +23,14 @@ from mim_jax.weights.architecture import (
 from mim_jax.weights.arrangement import arrange, contiguous
 from mim_jax.weights.evidence import Evidence
 from mim_jax.weights.files.checkpoint_file import CheckpointFile, open_checkpoint
-from mim_jax.weights.layouts import LAYOUTS, Layout
 from mim_jax.weights.geometry import check_axes, check_network, is_usual_buffer
+from mim_jax.weights.layouts import LAYOUTS, Layout
 from mim_jax.weights.matching import Entry, left_out, match, some
 from mim_jax.weights.model import Model, parameter_shapes
 from mim_jax.weights.networks import Network, choose, find_networks
 from mim_jax.weights.rules import Rule
 from mim_jax.weights.state_dicts import is_tensor
+from mim_jax.weights.statements import check_image_size, per_channel, stated_as
 
 DTYPES = ("float32", "bfloat16", "float16", "float64", "keep")
 """Types that weights can be given; "keep" leaves every array in the type that it has in the file."""
@@ -178,8 +179,11 @@ def _understand(file: CheckpointFile, options: Options) -> Import:
         _given(file, layout, arrays, options),
         lambda path: _values(names[_first(targets[path])]),
     )
-    architecture = work_out(layout, evidence, file.preprocessor)
-    entries = match(layout, names, parameter_shapes(architecture.encoder, architecture.objective), own)
+    try:
+        architecture = work_out(layout, evidence, file.preprocessor)
+        entries = match(layout, names, parameter_shapes(architecture.encoder, architecture.objective), own)
+    except InputError as error:
+        raise InputError(f"{error}{stated_as(options.stated)}") from error
     not_used = left_out(layout, names, entries, options.lenient, own)
     notes = (*_other_networks(found, network), *evidence.assumed, *not_used)
     return Import(file, network.name, layout, architecture, entries, notes, options)
@@ -191,7 +195,9 @@ def _given(file: CheckpointFile, layout: Layout, arrays: Mapping[str, Any], opti
         raise InputError("it lacks a patch embedding, without which its architecture cannot be told")
     by_file = from_training_arguments(file.content, arrays) if layout.family == "vision_transformer" else {}
     by_user = checked_statements(options.stated, layout.family)
-    return by_file | from_hugging_face(file.config, layout.family) | by_user
+    given = by_file | from_hugging_face(file.config, layout.family) | by_user
+    check_image_size(given, arrays)
+    return per_channel(given, arrays["encoder/patch_embed/kernel"][1])
 
 
 def _first(parts: Mapping[str, tuple[Rule, int]]) -> str:

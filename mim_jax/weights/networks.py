@@ -180,7 +180,9 @@ def choose(networks: Sequence[Network], select: str = "") -> Network:
     best = [one for one in known if all(other is one or _preferred(one, other) for other in known)]
     if not best and not _same(known):
         places = ", ".join(f"'{network.name}'" if network.name else "'/'" for network in known)
-        raise InputError(f"it holds several networks, {places}, and nothing says which is meant; take --select with one")
+        raise InputError(
+            f"it holds several networks, {places}, and nothing says which is meant; take --select with one"
+        )
     return (best or known)[0]
 
 
@@ -191,9 +193,7 @@ def _selected(networks: Sequence[Network], select: str) -> list[Network]:
     exact = [network for network in networks if wanted in (network.path, network.place)]
     if not found and not exact:
         places = ", ".join(f"'{shown(network.name)}'" for network in networks if network.name)
-        raise InputError(
-            f"there is no '{shown(select)}' in it; it has {places or 'only one network, without a name'}"
-        )
+        raise InputError(f"there is no '{shown(select)}' in it; it has {places or 'only one network, without a name'}")
     return exact or found
 
 

@@ -19,7 +19,9 @@ from mim_jax.weights.files.tensors import StoredTensor, shown
 WRAPPER = re.compile(r"module|_(?:[a-z]+_)*mod(?:ule)?")
 """Part of a name that DDP, FSDP, torch.compile, activation checkpointing and their like put in front of a module."""
 
-COUNTERS = frozenset("n_averaged num_updates updates decay ema_decay initted step steps epoch iteration version".split())
+COUNTERS = frozenset(
+    "n_averaged num_updates updates decay ema_decay initted step steps epoch iteration version".split()
+)
 """Names of single numbers beside weights: how often and how fast something was averaged."""
 
 NO_WEIGHTS = ("optimizer", "optimizers", "optimizer_states", "scaler", "lr_scheduler", "lr_schedulers")

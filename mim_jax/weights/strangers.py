@@ -51,7 +51,9 @@ def stranger(unknown: Iterable[str], names: Iterable[str] = ()) -> str:
     unknown, names = list(unknown), [*unknown, *names]
     for expressions, what in (*(((each,), what) for each, what in STRANGERS), *TOGETHER):
         where = [unknown, *(names for _ in expressions[1:])]
-        found = [next((name for name in among if re.fullmatch(each, name)), "") for each, among in zip(expressions, where)]
+        found = [
+            next((name for name in among if re.fullmatch(each, name)), "") for each, among in zip(expressions, where)
+        ]
         if all(found):
             return f"it has {' and '.join(map(shown, found))}: {what}"
     return ""
