@@ -69,9 +69,8 @@ def check_axes(
 
 def _check(name: str, path: str, shape: Shape, axes: list[str]) -> None:
     if len(shape) != len(axes):
-        kind = (
-            ", one of images over time (Conv3d), which is not supported" if path == KERNEL and len(shape) == 5 else ""
-        )
+        over_time = path == KERNEL and len(shape) == 5
+        kind = ", for images over time (Conv3d), which is not supported" if over_time else ""
         raise InputError(
             f"{name} has {len(shape)} axes (shape {list(shape)}){kind}; {_count(len(axes))} needed where it stands"
         )

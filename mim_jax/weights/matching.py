@@ -62,8 +62,8 @@ def _check(entry: Entry) -> None:
             raise InputError(f"{name} has numbers of type {part.dtype}, which cannot be weights")
         if tuple(part.shape) != wanted:
             raise InputError(
-                f"{name} has shape {list(part.shape)}, but {list(wanted)} is needed beside the other weights and what is "
-                "stated; the architecture is another one"
+                f"{name} has shape {list(part.shape)}, but {list(wanted)} is needed beside the other weights; "
+                "the architecture is another one"
             )
 
 

@@ -180,9 +180,7 @@ def choose(networks: Sequence[Network], select: str = "") -> Network:
     best = [one for one in known if all(other is one or _preferred(one, other) for other in known)]
     if not best and not _same(known):
         places = ", ".join(f"'{network.name}'" if network.name else "'/'" for network in known)
-        raise InputError(
-            f"it holds several networks, {places}, and nothing says which is meant; take --select with one"
-        )
+        raise InputError(f"it holds several networks, {places}; say which is meant with --select")
     return (best or known)[0]
 
 

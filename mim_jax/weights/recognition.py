@@ -55,9 +55,8 @@ def _in(layout: Layout, values: Mapping[str, object], must_fit: bool) -> Recogni
         return None
     if twice:
         short = layout.plain_name(twice)
-        raise InputError(
-            f"two of its names mean '{shown(short)}', {shown(plain[short])} and {shown(twice)}; remove one"
-        )
+        both = f"{shown(plain[short])} and {shown(twice)}"
+        raise InputError(f"two of its names mean '{shown(short)}', {both}; remove one")
     made = {name for parts in layout.targets(shapes).values() for name in parts}
     rest = [name for name in shapes if name not in made]
     unknown = tuple(name for name in rest if not layout.is_extra(name))

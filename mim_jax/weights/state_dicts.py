@@ -28,6 +28,9 @@ NO_WEIGHTS = ("optimizer", "optimizers", "optimizer_states", "scaler", "lr_sched
 
 MAX_DEPTH = 4
 
+DISTRIBUTED = ("DTensor", "ShardedTensor")
+"""Ends of the names of classes of tensors of which every process saves a part."""
+
 Stored = StoredTensor | np.ndarray
 """An array of a checkpoint, which may still lie in its file."""
 
@@ -56,7 +59,14 @@ def is_tensor(value: object) -> TypeGuard[Stored]:
 
 def what_is(value: object) -> str:
     """What a value that is no array is, for a message."""
-    return f"an object of {shown(value.name)}" if isinstance(value, Opaque) else f"a {type(value).__name__}"
+    if not isinstance(value, Opaque):
+        return f"a {type(value).__name__}"
+    if value.name.endswith(DISTRIBUTED):
+        return (
+            f"one process's part of a distributed tensor ({shown(value.name)}); gather the model's full state dict and "
+            "save that"
+        )
+    return f"an object of {shown(value.name)}"
 
 
 def find_state_dicts(content: object) -> list[StateDict]:
@@ -121,14 +131,11 @@ def _contents(content: object) -> str:
     for place, value in walk(content):
         if isinstance(value, Opaque) and isinstance(value.state, dict) and "_modules" in value.state:
             return (
-                f"'{place_name(place)}' is a pickled module of class {shown(value.name)}; load it with PyTorch where its "
-                "code is, and save its state_dict()"
+                f"'{place_name(place)}' is a pickled module of class {shown(value.name)}; load it with PyTorch where "
+                "its code is, and save its state_dict()"
             )
-        if isinstance(value, Opaque) and value.name.endswith(("DTensor", "ShardedTensor")):
-            return (
-                f"'{place_name(place)}' is one process's part of a distributed tensor ({shown(value.name)}); gather the "
-                "full state dict of the model and save that"
-            )
+        if isinstance(value, Opaque) and value.name.endswith(DISTRIBUTED):
+            return f"'{place_name(place)}' is {what_is(value)}"
     if isinstance(content, Mapping):
         keys = [shown(str(name)) for name in list(content)[:6]]
         return f"its keys are {', '.join(keys)}" if keys else "it is an empty dictionary"

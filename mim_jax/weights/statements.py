@@ -32,18 +32,15 @@ def whole(low: int, high: int = LARGEST) -> Kind:
 
 def number(low: float = -math.inf, high: float = math.inf, *, above: bool = False) -> Kind:
     """Finite numbers from `low` (or above it) to below `high`."""
-    known = (
-        f"{'above' if above else 'from'} {low:g}" if low > -math.inf else "",
-        f"below {high:g}" * (high < math.inf),
-    )
-    limits = " and ".join(each for each in known if each)
+    below = f"below {high:g}" if high < math.inf else ""
+    limits = f"{'above' if above else 'from'} {low:g}" if low > -math.inf else ""
 
     def holds(value: object) -> bool:
         if type(value) not in (int, float) or not abs(value) < math.inf:
             return False
         return (low < value if above else low <= value) and value < high
 
-    return Kind(f"a number {limits}".strip(), holds)
+    return Kind(" ".join(filter(None, ["a number", limits, below])), holds)
 
 
 def choice(*values: object) -> Kind:
@@ -73,21 +70,21 @@ COMMON = {
     "patch_size": several(whole(1), 2, 2, or_one=True),
     "channels": whole(1),
     "width": whole(1, 1 << 16),
-    "mlp_ratio": number(0, 1024, above=True),
+    "mlp_ratio": number(0.0, 1024.0, above=True),
     "mask_token": FLAG,
     "final_norm": FLAG,
-    "norm_epsilon": number(0, 1, above=True),
-    "drop_path_rate": number(0, 1),
+    "norm_epsilon": number(0.0, 1.0, above=True),
+    "drop_path_rate": number(0.0, 1.0),
     "kernel_init": KERNEL,
     "embedding_init": KERNEL,
     "readout": choice(*READOUTS),
     "mean": several(number(), 1, LARGEST, or_one=True),
-    "std": several(number(0, above=True), 1, LARGEST, or_one=True),
-    "mask_ratio": number(0, 1),
+    "std": several(number(0.0, above=True), 1, LARGEST, or_one=True),
+    "mask_ratio": number(0.0, 1.0),
     "mask_patch": whole(1),
     "normalise_target": FLAG,
     "decoder.num_heads": whole(1),
-    "decoder.norm_epsilon": number(0, 1, above=True),
+    "decoder.norm_epsilon": number(0.0, 1.0, above=True),
 }
 
 KINDS: dict[str, dict[str, Kind]] = {
@@ -101,7 +98,7 @@ KINDS: dict[str, dict[str, Kind]] = {
         "registers": whole(0),
         "position_prefix": whole(0),
         "query_key_norm": FLAG,
-        "layer_scale": number(0),
+        "layer_scale": number(0.0),
         "rescale_by_depth": FLAG,
     },
     "swin_transformer": COMMON
@@ -158,11 +155,9 @@ def check_image_size(given: Mapping[str, object], arrays: Mapping[str, tuple[int
     patches = (size[0] // patch[0]) * (size[1] // patch[1])
     rows = min([arrays[table][-2] for table in TABLES if table in arrays], default=MOST_PATCHES)
     if not 0 < patches <= rows:
+        found = f"it has {rows} positions" if rows < MOST_PATCHES else f"at most {rows} are possible"
         raise InputError(
-            f"image_size={_written(size)} is stated, which is {patches} patches of {patch[0]}x{patch[1]} pixels, but it "
-            f"has {rows} positions"
-            if rows < MOST_PATCHES
-            else f"image_size={_written(size)} is too large"
+            f"image_size={_written(size)} is stated, which is {patches} patches of {patch[0]}x{patch[1]}, but {found}"
         )
 
 

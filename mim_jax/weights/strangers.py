@@ -50,10 +50,8 @@ def stranger(unknown: Iterable[str], names: Iterable[str] = ()) -> str:
     """
     unknown, names = list(unknown), [*unknown, *names]
     for expressions, what in (*(((each,), what) for each, what in STRANGERS), *TOGETHER):
-        where = [unknown, *(names for _ in expressions[1:])]
-        found = [
-            next((name for name in among if re.fullmatch(each, name)), "") for each, among in zip(expressions, where)
-        ]
+        among = [unknown, *(names for _ in expressions[1:])]
+        found = [next(filter(re.compile(each).fullmatch, where), "") for each, where in zip(expressions, among)]
         if all(found):
             return f"it has {' and '.join(map(shown, found))}: {what}"
     return ""
