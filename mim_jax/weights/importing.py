@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +32,9 @@ from mim_jax.weights.networks import Network, choose, find_networks
 from mim_jax.weights.rules import Rule
 from mim_jax.weights.state_dicts import is_tensor
 from mim_jax.weights.statements import check_image_size, per_channel, stated_as
+
+ONE_PART = re.compile(r"-\d+-of-\d+\.\w+$")
+"""End of the name of a file that holds a part of a network."""
 
 DTYPES = ("float32", "bfloat16", "float16", "float64", "keep")
 """Types that weights can be given; "keep" leaves every array in the type that it has in the file."""
@@ -157,7 +161,8 @@ def understand(path: str | Path, options: Options = Options()) -> Import:
     try:
         return _understand(file, options)
     except InputError as error:
-        raise InputError(f"{file.path}: {error}") from error
+        hint = "; it is one part of several, give their folder" if ONE_PART.search(file.path.name) else ""
+        raise InputError(f"{file.path}: {error}{hint}") from error
 
 
 def _understand(file: CheckpointFile, options: Options) -> Import:
