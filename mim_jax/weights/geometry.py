@@ -72,7 +72,7 @@ def _check(name: str, path: str, shape: Shape, axes: list[str]) -> None:
         over_time = path == KERNEL and len(shape) == 5
         kind = ", for images over time (Conv3d), which is not supported" if over_time else ""
         raise InputError(
-            f"{name} has {len(shape)} axes (shape {list(shape)}){kind}; {_count(len(axes))} needed where it stands"
+            f"{name} has {_axes(len(shape))} (shape {list(shape)}){kind}; {_axes(len(axes))} would be right where it is"
         )
     if 0 in shape:
         raise InputError(f"{name} is empty (shape {list(shape)}); take a file that has its numbers")
@@ -83,5 +83,5 @@ def _check(name: str, path: str, shape: Shape, axes: list[str]) -> None:
         raise InputError(f"{name} has shape {list(shape)}, but {ones} is needed where it stands")
 
 
-def _count(number: int) -> str:
-    return "one is" if number == 1 else f"{number} are"
+def _axes(number: int) -> str:
+    return "1 axis" if number == 1 else f"{number} axes"

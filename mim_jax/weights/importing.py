@@ -31,7 +31,7 @@ from mim_jax.weights.model import Model, parameter_shapes
 from mim_jax.weights.networks import Network, choose, find_networks
 from mim_jax.weights.rules import Rule
 from mim_jax.weights.state_dicts import is_tensor
-from mim_jax.weights.statements import check_image_size, per_channel, stated_as
+from mim_jax.weights.statements import check_image_size, checked_preprocessor, per_channel, stated_as
 
 ONE_PART = re.compile(r"-\d+-of-\d+\.\w+$")
 """End of the name of a file that holds a part of a network."""
@@ -181,11 +181,12 @@ def _understand(file: CheckpointFile, options: Options) -> Import:
     evidence = Evidence(
         arrays,
         {name: shape for name, shape in shapes.items() if layout.is_extra(name) and is_usual_buffer(name, shape)},
-        _given(file, layout, arrays, options),
+        _given(file, layout, arrays, {path: own[_first(parts)] for path, parts in targets.items()}, options),
         lambda path: _values(names[_first(targets[path])]),
     )
+    preprocessor = checked_preprocessor(file.preprocessor, arrays["encoder/patch_embed/kernel"][1])
     try:
-        architecture = work_out(layout, evidence, file.preprocessor)
+        architecture = work_out(layout, evidence, preprocessor)
         entries = match(layout, names, parameter_shapes(architecture.encoder, architecture.objective), own)
     except InputError as error:
         raise InputError(f"{error}{stated_as(options.stated)}") from error
@@ -194,14 +195,16 @@ def _understand(file: CheckpointFile, options: Options) -> Import:
     return Import(file, network.name, layout, architecture, entries, notes, options)
 
 
-def _given(file: CheckpointFile, layout: Layout, arrays: Mapping[str, Any], options: Options) -> dict[str, Any]:
+def _given(
+    file: CheckpointFile, layout: Layout, arrays: Mapping[str, Any], names: Mapping[str, str], options: Options
+) -> dict[str, Any]:
     """What is stated: by the file, by a configuration beside it, by the user, who has the last word."""
     if "encoder/patch_embed/kernel" not in arrays:
         raise InputError("it lacks a patch embedding, without which its architecture cannot be told")
     by_file = from_training_arguments(file.content, arrays) if layout.family == "vision_transformer" else {}
     by_user = checked_statements(options.stated, layout.family)
     given = by_file | from_hugging_face(file.config, layout.family) | by_user
-    check_image_size(given, arrays)
+    check_image_size(given, arrays, names)
     return per_channel(given, arrays["encoder/patch_embed/kernel"][1])
 
 
@@ -214,10 +217,10 @@ def _complete(parts: Mapping[str, tuple[Rule, int]]) -> bool:
 
 
 def _other_networks(found: list[Network], taken: Network) -> list[str]:
-    others = [f"'{network.name or '/'}'" for network in found if network is not taken and network.recognition]
+    others = [network.label for network in found if network is not taken and network.recognition]
     beside = [f"{count} arrays of '{part}'" for part, count in taken.beside.items()]
     return [
-        *([f"took '{taken.name}'; there is also {', '.join(others)}, see --select"] if others else []),
+        *([f"took {taken.label}; there is also {', '.join(others)}, see --select"] if others else []),
         *([f"left out, beside it: {some(beside)}"] if beside else []),
         *([f"left out, as counters: {some(list(taken.counters))}"] if taken.counters else []),
     ]

@@ -59,6 +59,11 @@ class Network:
         """Its place as people write it."""
         return "/".join(self.place)
 
+    @property
+    def label(self) -> str:
+        """What selects it."""
+        return f"'{shown('/'.join(self.path) or '/')}'"
+
 
 def find_networks(content: object, layout: str = "") -> list[Network]:
     """All networks in a checkpoint, in the order of the file; of this layout, if one is given.
@@ -179,20 +184,23 @@ def choose(networks: Sequence[Network], select: str = "") -> Network:
         raise unknown_layout(meant[0].values)
     best = [one for one in known if all(other is one or _preferred(one, other) for other in known)]
     if not best and not _same(known):
-        places = ", ".join(f"'{network.name}'" if network.name else "'/'" for network in known)
+        places = ", ".join(network.label for network in known)
         raise InputError(f"it holds several networks, {places}; say which is meant with --select")
     return (best or known)[0]
 
 
 def _selected(networks: Sequence[Network], select: str) -> list[Network]:
-    """The networks with all parts of `select` in their path; only those of just this path, where there are any."""
+    """The networks of just this path, or else those with all parts of `select` in their path."""
     wanted = tuple(without_wrappers(part for part in re.split(r"[/.]", select) if part))
-    found = [network for network in networks if wanted and all(part in network.path for part in wanted)]
-    exact = [network for network in networks if wanted in (network.path, network.place)]
-    if not found and not exact:
-        places = ", ".join(f"'{shown(network.name)}'" for network in networks if network.name)
-        raise InputError(f"there is no '{shown(select)}' in it; it has {places or 'only one network, without a name'}")
-    return exact or found
+    for found in (
+        [network for network in networks if network.path == wanted],
+        [network for network in networks if network.place == wanted],
+        [network for network in networks if wanted and set(wanted) <= {*network.path}],
+    ):
+        if found:
+            return found
+    places = ", ".join(network.label for network in networks if network.path)
+    raise InputError(f"there is no '{shown(select)}' in it; it has {places or 'only one network, without a name'}")
 
 
 def _preferred(one: Network, other: Network) -> bool:

@@ -76,12 +76,16 @@ def unknown_layout(values: Mapping[str, object]) -> InputError:
 
 def _nearest(values: Mapping[str, object]) -> str:
     found = [recognition for layout in LAYOUTS.values() if (recognition := _try(layout, values))]
-    best = max(found, key=lambda recognition: recognition.explained, default=None)
+    best = min(found, key=lambda each: (-each.explained, len(_lacking(each)), len(each.layout.rules)), default=None)
     if best is None or 2 * best.explained < len(values):
         return ""
-    there = {skeleton(name) for name in best.plain}
-    lacking = next((name for name in best.layout.required if skeleton(name) not in there), "")
-    return f", nearly those of '{best.layout.name}'" + (f", but no {lacking}" if lacking else "")
+    return f", nearly those of '{best.layout.name}'" + "".join(f", but no {name}" for name in _lacking(best)[:1])
+
+
+def _lacking(recognition: Recognition) -> list[str]:
+    """Templates of names that the layout requires and that are not there."""
+    there = {skeleton(name) for name in recognition.plain}
+    return [name for name in recognition.layout.required if skeleton(name) not in there]
 
 
 def _try(layout: Layout, values: Mapping[str, object]) -> Recognition | None:

@@ -78,14 +78,17 @@ COMMON = {
     "kernel_init": KERNEL,
     "embedding_init": KERNEL,
     "readout": choice(*READOUTS),
-    "mean": several(number(), 1, LARGEST, or_one=True),
-    "std": several(number(0.0, above=True), 1, LARGEST, or_one=True),
+    "mean": several(number(0.0, 1.0), 1, LARGEST, or_one=True),  # pixels are 0 to 1
+    "std": several(number(0.0, 2.0, above=True), 1, LARGEST, or_one=True),
     "mask_ratio": number(0.0, 1.0),
     "mask_patch": whole(1),
     "normalise_target": FLAG,
     "decoder.num_heads": whole(1),
     "decoder.norm_epsilon": number(0.0, 1.0, above=True),
 }
+
+_WINDOW = several(whole(1, WIDEST_WINDOW), 2, 2, or_one=True)
+WINDOW = Kind(f"{_WINDOW.words} (rows and columns; for one a stage --set windows=12,12,12,6)", _WINDOW.holds)
 
 KINDS: dict[str, dict[str, Kind]] = {
     "vision_transformer": COMMON
@@ -106,7 +109,7 @@ KINDS: dict[str, dict[str, Kind]] = {
     | {
         "depths": several(whole(1, 1000), 1, MOST_STAGES),
         "num_heads": several(whole(1), 1, MOST_STAGES),
-        "window": several(whole(1, WIDEST_WINDOW), 2, 2, or_one=True),
+        "window": WINDOW,
         "windows": several(whole(1, WIDEST_WINDOW), 0, MOST_STAGES),
         "pretrained_windows": several(whole(0, WIDEST_WINDOW), 0, MOST_STAGES),
         "pad_windows": FLAG,
@@ -146,16 +149,23 @@ def check_seen(given: Mapping[str, object], fields: Mapping[str, object]) -> Non
         raise InputError(f"position={position} is stated, but it has {there} of positions; leave it out")
 
 
-def check_image_size(given: Mapping[str, object], arrays: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises InputError for a stated size with more patches than its tables have positions."""
+def check_image_size(
+    given: Mapping[str, object], arrays: Mapping[str, tuple[int, ...]], names: Mapping[str, str]
+) -> None:
+    """Raises InputError for a stated size with more patches than its tables have positions.
+
+    `arrays` are shapes by our path, `names` the names in the file by the same.
+    """
     size = given.get("image_size")
     patch = given.get("patch_size", arrays["encoder/patch_embed/kernel"][-2:])
     if not isinstance(size, tuple) or not isinstance(patch, tuple):
         return
     patches = (size[0] // patch[0]) * (size[1] // patch[1])
-    rows = min([arrays[table][-2] for table in TABLES if table in arrays], default=MOST_PATCHES)
+    tables = {table: arrays[table][-2] for table in TABLES if table in arrays}
+    rows = min(tables.values(), default=MOST_PATCHES)
     if not 0 < patches <= rows:
-        found = f"it has {rows} positions" if rows < MOST_PATCHES else f"at most {rows} are possible"
+        table = next((names[table] for table in tables if tables[table] == rows), "")
+        found = f"{shown(table)} has {rows} rows" if table else f"at most {rows} are possible"
         raise InputError(
             f"image_size={_written(size)} is stated, which is {patches} patches of {patch[0]}x{patch[1]}, but {found}"
         )
@@ -171,6 +181,23 @@ def per_channel(given: Mapping[str, object], channels: int) -> dict[str, object]
         if len(value) not in (1, channels):
             raise InputError(
                 f"{key}={_written(value)} has {len(value)} numbers, but the images have {channels} channel(s)"
+            )
+        values[key] = value * channels if len(value) == 1 else value
+    return values
+
+
+def checked_preprocessor(preprocessor: Mapping[str, object] | None, channels: int) -> dict[str, object]:
+    """A preprocessor_config.json whose means and deviations are one for every channel; raises InputError for others."""
+    values = dict(preprocessor or {})
+    for key, low in (("image_mean", -math.inf), ("image_std", 0.0)):
+        if values.get(key) is None:
+            continue
+        value = values[key]
+        values[key] = value = tuple(value) if isinstance(value, list) else (value,)
+        kind = several(number(low, above=low == 0.0), 1, LARGEST)
+        if not kind.holds(value) or len(value) not in (1, channels):
+            raise InputError(
+                f"{key} of preprocessor_config.json must be one number a channel ({channels}), not {_written(value)}"
             )
         values[key] = value * channels if len(value) == 1 else value
     return values
