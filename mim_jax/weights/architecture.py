@@ -14,7 +14,9 @@ from mim_jax.pretraining.simmim import SimMIM
 from mim_jax.pretraining.supervised import Supervised
 from mim_jax.weights.evidence import Evidence, ratio
 from mim_jax.weights.files.inert import Opaque
+from mim_jax.weights.files.tensors import shown
 from mim_jax.weights.layouts import Layout
+from mim_jax.weights.statements import check_seen, check_value
 from mim_jax.weights.swin_architecture import swin_transformer_fields
 from mim_jax.weights.vit_architecture import vision_transformer_fields
 
@@ -69,7 +71,7 @@ def from_hugging_face(config: Mapping[str, Any] | None, family: str) -> dict[str
     if not config:
         return {}
     stated = {ours: config[theirs] for theirs, ours in HUGGING_FACE_KEYS.items() if config.get(theirs) is not None}
-    if not any(stated.get("pretrained_windows", (1,))):
+    if stated.get("pretrained_windows") and not any(_as_tuple(stated["pretrained_windows"])):
         stated["pretrained_windows"] = ()  # zeros, of which there may be more than stages
     return _checked(stated, family, "config.json")
 
@@ -113,14 +115,19 @@ def _checked(stated: Mapping[str, Any], family: str, where: str) -> dict[str, An
         default = defaults.get(key)
         if key in ("image_size", "patch_size") and isinstance(value, int):
             value = (value, value)
-        elif isinstance(default, tuple) and isinstance(value, (list, tuple)) or key in ("mean", "std", "window"):
-            value = tuple(value) if isinstance(value, (list, tuple)) else value
+        elif isinstance(value, (list, tuple)) or key in ("mean", "std"):
+            value = _as_tuple(value)
         elif isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if default is not None and key != "window" and type(value) is not type(default):
-            raise InputError(f"{key} of {where} must be like {default!r}, not {value!r}")
+            raise InputError(f"{key} of {where} must be like {default!r}, not {shown(repr(value))}")
+        check_value(key, value, family, where)
         values[key] = value
     return values
+
+
+def _as_tuple(value: object) -> tuple[object, ...]:
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 
 def work_out(layout: Layout, evidence: Evidence, preprocessor: Mapping[str, Any] | None) -> Architecture:
@@ -130,6 +137,7 @@ def work_out(layout: Layout, evidence: Evidence, preprocessor: Mapping[str, Any]
     """
     fields = layout.fields | FIELDS[layout.family](evidence)
     known = _types(layout.family)
+    check_seen(evidence.given, fields)
     if evidence.has_layer_scale and not fields.get("layer_scale"):
         fields["layer_scale"] = LAYER_SCALE
     fields |= {key: value for key, value in evidence.given.items() if key in known}

@@ -71,9 +71,13 @@ def arrange_back(array: np.ndarray, pattern: str, parts: int = 1) -> list[np.nda
 def shape_there(pattern: str, shape: Shape, parts: int = 1) -> Shape:
     """Shape that (each part of) an array of our `shape` has there."""
     sizes = _sizes(pattern, shape)
+    return tuple(math.prod(sizes.get(n, 1) for n in axis.strip("()").split()) for axis in axes_there(pattern, parts))
+
+
+def axes_there(pattern: str, parts: int = 1) -> list[str]:
+    """Axes that (each part of) an array has there, such as `["(t k e)", "d"]`."""
     axes = re.findall(r"\([^)]*\)|\S+", _sides(pattern)[0])
-    whole = tuple(math.prod(sizes.get(name, 1) for name in axis.strip("()").split()) for axis in axes)
-    return whole[1:] if parts > 1 else whole
+    return axes[1:] if parts > 1 else axes
 
 
 def _sides(pattern: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,12 +24,17 @@ from mim_jax.weights.architecture import (
 from mim_jax.weights.arrangement import arrange
 from mim_jax.weights.evidence import Evidence
 from mim_jax.weights.files.checkpoint_file import CheckpointFile, open_checkpoint
+from mim_jax.weights.geometry import check_axes, check_network, is_usual_buffer
 from mim_jax.weights.layouts import LAYOUTS, Layout
-from mim_jax.weights.matching import Entry, left_out, match
+from mim_jax.weights.matching import Entry, left_out, match, some
 from mim_jax.weights.model import Model, parameter_shapes
-from mim_jax.weights.recognition import recognise
+from mim_jax.weights.networks import Network, choose, find_networks
 from mim_jax.weights.rules import Rule
-from mim_jax.weights.state_dicts import StateDict, find_state_dicts, is_tensor, select_state_dict
+from mim_jax.weights.state_dicts import is_tensor
+from mim_jax.weights.statements import check_image_size, checked_preprocessor, per_channel, stated_as
+
+ONE_PART = re.compile(r"-\d+-of-\d+\.\w+$")
+"""End of the name of a file that holds a part of a network."""
 
 DTYPES = ("float32", "bfloat16", "float16", "float64", "keep")
 """Types that weights can be given; "keep" leaves every array in the type that it has in the file."""
@@ -161,38 +167,51 @@ def understand(source: str | Path | CheckpointFile, options: Options = Options()
     try:
         return _understand(file, options)
     except InputError as error:
-        raise InputError(f"{file.path}: {error}") from error
+        hint = "; it is one part of several, give their folder" if ONE_PART.search(file.path.name) else ""
+        raise InputError(f"{file.path}: {error}{hint}") from error
 
 
 def _understand(file: CheckpointFile, options: Options) -> Import:
-    found = find_state_dicts(file.content)
-    network = select_state_dict(found, options.select)
-    layout, names = recognise(network.tensors, options.layout)
+    found = find_networks(file.content, options.layout)
+    network = choose(found, options.select)
+    layout, plain = network.recognition.layout, network.recognition.plain
+    names = {short: network.values[name] for short, name in plain.items()}
+    own = {short: network.own[name] for short, name in plain.items()}
+    check_network(network, options.lenient)
     targets = layout.targets(names)
+    check_axes(layout, targets, names, own)
     shapes = {name: tuple(names[name].shape) for name in names if is_tensor(names[name])}
     arrays = {
         path: shapes[_first(parts)] for path, parts in targets.items() if _complete(parts) and _first(parts) in shapes
     }
     evidence = Evidence(
         arrays,
-        {name: shape for name, shape in shapes.items() if layout.is_extra(name)},
-        _given(file, layout, arrays, options),
+        {name: shape for name, shape in shapes.items() if layout.is_extra(name) and is_usual_buffer(name, shape)},
+        _given(file, layout, arrays, {path: own[_first(parts)] for path, parts in targets.items()}, options),
         lambda path: _values(names[_first(targets[path])]),
     )
-    architecture = work_out(layout, evidence, file.preprocessor)
-    entries = match(layout, names, parameter_shapes(architecture.encoder, architecture.objective))
-    not_used = left_out(layout, names, entries, options.lenient)
+    preprocessor = checked_preprocessor(file.preprocessor, arrays["encoder/patch_embed/kernel"][1])
+    try:
+        architecture = work_out(layout, evidence, preprocessor)
+        entries = match(layout, names, parameter_shapes(architecture.encoder, architecture.objective), own)
+    except InputError as error:
+        raise InputError(f"{error}{stated_as(options.stated)}") from error
+    not_used = left_out(layout, names, entries, options.lenient, own)
     notes = (*_other_networks(found, network), *evidence.assumed, *not_used)
-    return Import(file, network.place, layout, architecture, entries, notes, options)
+    return Import(file, network.name, layout, architecture, entries, notes, options)
 
 
-def _given(file: CheckpointFile, layout: Layout, arrays: Mapping[str, Any], options: Options) -> dict[str, Any]:
+def _given(
+    file: CheckpointFile, layout: Layout, arrays: Mapping[str, Any], names: Mapping[str, str], options: Options
+) -> dict[str, Any]:
     """What is stated: by the file, by a configuration beside it, by the user, who has the last word."""
     if "encoder/patch_embed/kernel" not in arrays:
         raise InputError("it lacks a patch embedding, without which its architecture cannot be told")
     by_file = from_training_arguments(file.content, arrays) if layout.family == "vision_transformer" else {}
     by_user = checked_statements(options.stated, layout.family)
-    return by_file | from_hugging_face(file.config, layout.family) | by_user
+    given = by_file | from_hugging_face(file.config, layout.family) | by_user
+    check_image_size(given, arrays, names)
+    return per_channel(given, arrays["encoder/patch_embed/kernel"][1])
 
 
 def _first(parts: Mapping[str, tuple[Rule, int]]) -> str:
@@ -203,11 +222,14 @@ def _complete(parts: Mapping[str, tuple[Rule, int]]) -> bool:
     return len(parts) == len(next(iter(parts.values()))[0].sources)
 
 
-def _other_networks(found: list[StateDict], taken: StateDict) -> list[str]:
-    others = [f"'{network.place}'" for network in found if network is not taken]
+def _other_networks(found: list[Network], taken: Network) -> list[str]:
+    others = [network.label for network in found if network is not taken and network.recognition]
     beside = [f"{count} arrays of '{part}'" for part, count in taken.beside.items()]
-    told = [f"took '{taken.place}'; there is also {', '.join(others)}, see --select"] if others else []
-    return [*told, *([f"left out, beside it: {', '.join(beside)}"] if beside else [])]
+    return [
+        *([f"took {taken.label}; there is also {', '.join(others)}, see --select"] if others else []),
+        *([f"left out, beside it: {some(beside)}"] if beside else []),
+        *([f"left out, as counters: {some(list(taken.counters))}"] if taken.counters else []),
+    ]
 
 
 def _values(part: Any) -> np.ndarray:

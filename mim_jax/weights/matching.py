@@ -1,7 +1,7 @@
 """Which array of a checkpoint becomes which of ours: every one has to find its place, and every place its array."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,11 +10,15 @@ from flax.traverse_util import flatten_dict
 
 from mim_jax.errors import InputError
 from mim_jax.weights.arrangement import shape_there
+from mim_jax.weights.files.tensors import shown
 from mim_jax.weights.layouts import Layout
 from mim_jax.weights.rules import Rule
-from mim_jax.weights.state_dicts import is_tensor
+from mim_jax.weights.state_dicts import is_tensor, what_is
 
 SHOWN = 3  # names in a message
+
+READOUT = ("fc_norm/", "head_dist/")
+"""Beginnings of paths between an encoder and its classifier; without that, nothing needs them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +29,14 @@ class Entry:
     shape: tuple[int, ...]
     rule: Rule
     names: tuple[str, ...]
-    parts: tuple[Any, ...]
+    parts: tuple[object, ...]
 
 
-def match(layout: Layout, names: Mapping[str, Any], shapes: Any) -> tuple[Entry, ...]:
-    """Every array that the architecture has; raises InputError if one is missing or has another shape."""
+def match(layout: Layout, names: Mapping[str, object], shapes: Any, own: Mapping[str, str]) -> tuple[Entry, ...]:
+    """Every array that the architecture has; raises InputError if one is missing or has another shape.
+
+    `own` are the names in the file, which messages and entries have.
+    """
     entries, missing = [], []
     for path, leaf in sorted(flatten_dict(shapes, sep="/").items()):
         ways = layout.sources_of(path)
@@ -37,7 +44,8 @@ def match(layout: Layout, names: Mapping[str, Any], shapes: Any) -> tuple[Entry,
         if rule is None:
             missing += [name for name in ways[0][1] if name not in names] if ways else [path]
         else:
-            entries.append(Entry(path, leaf.shape, rule, sources, tuple(names[name] for name in sources)))
+            parts = tuple(names[name] for name in sources)
+            entries.append(Entry(path, leaf.shape, rule, tuple(own[name] for name in sources), parts))
     if missing:
         raise InputError(f"it lacks {some(missing)}, which the architecture that it seems to have needs")
     for entry in entries:
@@ -47,15 +55,15 @@ def match(layout: Layout, names: Mapping[str, Any], shapes: Any) -> tuple[Entry,
 
 def _check(entry: Entry) -> None:
     wanted = shape_there(entry.rule.pattern, entry.shape, len(entry.parts))
-    for name, part in zip(entry.names, entry.parts):
+    for name, part in zip(map(shown, entry.names), entry.parts):
         if not is_tensor(part):
-            raise InputError(f"{name} is no array but a {type(part).__name__}")
+            raise InputError(f"{name} is no array but {what_is(part)}")
         if not _is_floating(part.dtype):
             raise InputError(f"{name} has numbers of type {part.dtype}, which cannot be weights")
         if tuple(part.shape) != wanted:
             raise InputError(
-                f"{name} has shape {list(part.shape)}, but {list(wanted)} is needed beside the other weights; the file "
-                "is of another architecture or damaged"
+                f"{name} has shape {list(part.shape)}, but {list(wanted)} is needed beside the other weights; "
+                "the architecture is another one"
             )
 
 
@@ -63,22 +71,35 @@ def _is_floating(dtype: np.dtype) -> bool:
     return jax.dtypes.issubdtype(dtype, np.floating)
 
 
-def left_out(layout: Layout, names: Mapping[str, Any], entries: tuple[Entry, ...], lenient: bool) -> list[str]:
+def left_out(
+    layout: Layout, names: Mapping[str, object], entries: tuple[Entry, ...], lenient: bool, own: Mapping[str, str]
+) -> list[str]:
     """Sentences about arrays that nothing was made of; raises InputError for those that the layout does not know."""
     used = {name for entry in entries for name in entry.names}
-    unused = [name for name in names if name not in used and is_tensor(names[name])]
-    known = [name for name in unused if layout.is_extra(name)]
-    unknown = [name for name in unused if not layout.is_extra(name)]
+    unused = [name for name in names if own[name] not in used and is_tensor(names[name])]
+    headless = not any(entry.path.startswith("head/") for entry in entries)
+    kinds = {name: _kind(layout, name, headless) for name in unused}
+    known, readout, unknown = ([own[n] for n in unused if kinds[n] == kind] for kind in ("known", "readout", ""))
     if unknown and not lenient:
         raise InputError(
             f"it has {some(unknown)}, which the layout '{layout.name}' knows no place for; take --lenient to leave "
             "out what is not known, or --layout to name another layout"
         )
-    told = [f"left out, as known and not needed: {some(known)}"] if known else []
-    return [*told, *([f"left out, though not known: {some(unknown)}"] if unknown else [])]
+    told = {
+        "as known and not needed": known,
+        "as they belong to a classifier that is not there": readout,
+        "though not known": unknown,
+    }
+    return [f"left out, {why}: {some(names)}" for why, names in told.items() if names]
 
 
-def some(names: list[str]) -> str:
+def _kind(layout: Layout, name: str, headless: bool) -> str:
+    if layout.is_extra(name):
+        return "known"
+    return "readout" if headless and any(path.startswith(READOUT) for path in layout.targets([name])) else ""
+
+
+def some(names: Sequence[str]) -> str:
     """The first few of many names."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return ", ".join(shown(name, 160) for name in names[:SHOWN]) + more

@@ -1,52 +1,95 @@
 """Which layout a set of names has."""
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from mim_jax.errors import InputError
+from mim_jax.weights.files.tensors import shown
 from mim_jax.weights.layouts import LAYOUTS, Layout
+from mim_jax.weights.rules import skeleton
 from mim_jax.weights.state_dicts import is_tensor
+from mim_jax.weights.strangers import stranger
 
 
-def recognise(tensors: Mapping[str, Any], name: str = "") -> tuple[Layout, dict[str, Any]]:
-    """The layout of a network, and its values under the layout's plain names.
+@dataclasses.dataclass(frozen=True)
+class Recognition:
+    """A layout, and the names of a network in its spelling.
+
+    Attributes:
+        layout: the layout.
+        plain: name in the spelling of the layout's rules to name as given.
+        unknown: plain names of arrays that the layout does not know.
+        extras: how many arrays it knows but leaves out.
+    """
+
+    layout: Layout
+    plain: dict[str, str]
+    unknown: tuple[str, ...]
+    extras: int
+
+    @property
+    def explained(self) -> int:
+        """How many names the layout knows."""
+        return len(self.plain) - len(self.unknown)
+
+
+def recognise(values: Mapping[str, object], name: str = "") -> Recognition | None:
+    """The layout of a network (the one of a `name`, if given); None if no layout fits.
 
     Among the layouts whose required names are there it is the one that leaves the fewest arrays unexplained.
 
-    Raises:
-        InputError: no layout fits, or two names become one.
+    Raises InputError if two names become one in a layout that fits.
     """
-    if name:
-        return LAYOUTS[name], plain_names(LAYOUTS[name], tensors)
-    fitting = []
-    for layout in LAYOUTS.values():
-        names = plain_names(layout, tensors)
-        shapes = {name: tuple(value.shape) for name, value in names.items() if is_tensor(value)}
-        if layout.fits(shapes):
-            fitting.append((*unexplained(layout, shapes), layout, names))
-    if not fitting:
-        few = ", ".join(f"'{name}'" for name in list(tensors)[:3])
-        raise InputError(
-            f"its layout is not known: it has names such as {few}; look into the file with --inspect, or name one of "
-            "the layouts of docs/weights.md with --layout"
-        )
-    return min(fitting, key=lambda found: found[:2])[2:]
+    layouts = [LAYOUTS[name]] if name else LAYOUTS.values()
+    fitting = [found for layout in layouts if (found := _in(layout, values, must_fit=not name))]
+    return min(fitting, key=lambda found: (len(found.unknown), found.extras), default=None)
 
 
-def unexplained(layout: Layout, names: Mapping[str, Any]) -> tuple[int, int]:
-    """How many arrays a layout does not know, and how many it knows but leaves out."""
-    made = {name for parts in layout.targets(names).values() for name in parts}
-    rest = [name for name in names if name not in made]
-    extras = sum(layout.is_extra(name) for name in rest)
-    return len(rest) - extras, extras
+def _in(layout: Layout, values: Mapping[str, object], must_fit: bool) -> Recognition | None:
+    plain: dict[str, str] = {}
+    twice = ""
+    for name in values:
+        twice = twice or (name if plain.setdefault(layout.plain_name(name), name) != name else "")
+    shapes = {short: tuple(v.shape) for short, name in plain.items() if is_tensor(v := values[name])}
+    if must_fit and not layout.fits(shapes):
+        return None
+    if twice:
+        short = layout.plain_name(twice)
+        both = f"{shown(plain[short])} and {shown(twice)}"
+        raise InputError(f"two of its names mean '{shown(short)}', {both}; remove one")
+    made = {name for parts in layout.targets(shapes).values() for name in parts}
+    rest = [name for name in shapes if name not in made]
+    unknown = tuple(name for name in rest if not layout.is_extra(name))
+    return Recognition(layout, plain, unknown, len(rest) - len(unknown))
 
 
-def plain_names(layout: Layout, tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Values under the names of the layout's rules; raises InputError if two names become one."""
-    plain: dict[str, Any] = {}
-    for name, value in tensors.items():
-        short = layout.plain_name(name)
-        if short in plain:
-            raise InputError(f"two of its names mean '{short}', one of them is '{name}'; remove one")
-        plain[short] = value
-    return plain
+def unknown_layout(values: Mapping[str, object]) -> InputError:
+    """The sentence for names that no layout has: what they are, or else which layout is nearest and what that lacks."""
+    if known := stranger(values):
+        return InputError(known)
+    few = ", ".join(f"'{shown(name)}'" for name in list(values)[:3])
+    return InputError(
+        f"its layout is not known: it has names such as {few}{_nearest(values)}; look into the file with --inspect, or "
+        "name one of the layouts of docs/weights.md with --layout"
+    )
+
+
+def _nearest(values: Mapping[str, object]) -> str:
+    found = [recognition for layout in LAYOUTS.values() if (recognition := _try(layout, values))]
+    best = min(found, key=lambda each: (-each.explained, len(_lacking(each)), len(each.layout.rules)), default=None)
+    if best is None or 2 * best.explained < len(values):
+        return ""
+    return f", nearly those of '{best.layout.name}'" + "".join(f", but no {name}" for name in _lacking(best)[:1])
+
+
+def _lacking(recognition: Recognition) -> list[str]:
+    """Templates of names that the layout requires and that are not there."""
+    there = {skeleton(name) for name in recognition.plain}
+    return [name for name in recognition.layout.required if skeleton(name) not in there]
+
+
+def _try(layout: Layout, values: Mapping[str, object]) -> Recognition | None:
+    try:
+        return _in(layout, values, must_fit=False)
+    except InputError:
+        return None

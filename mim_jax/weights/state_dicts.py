@@ -1,123 +1,142 @@
-"""Finding the weights in what a checkpoint holds: which dictionary, which of several networks in it."""
+"""Finding state dicts in what a checkpoint holds: dictionaries of arrays under dotted names.
+
+What wraps modules is taken out of the names, counters of averaging are put aside.
+"""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeGuard
 
 import numpy as np
 
 from mim_jax.errors import InputError
+from mim_jax.weights.files.content import place_name, walk
+from mim_jax.weights.files.inert import Opaque
 from mim_jax.weights.files.tensors import StoredTensor, shown
 
-WRAPPERS = ("module.", "_orig_mod.", "ema.")
-"""What training loops and compilers put in front of every name."""
+WRAPPER = re.compile(r"module|_(?:[a-z]+_)*mod(?:ule)?")
+"""Part of a name that DDP, FSDP, torch.compile, activation checkpointing and their like put in front of a module."""
 
-NETWORKS = ("backbone.", "base_encoder.", "momentum_encoder.", "target_encoder.", "model.")
-"""What stands in front of the names of the network that is wanted, where there is more than one part."""
+COUNTERS = frozenset(
+    "n_averaged num_updates updates decay ema_decay initted step steps epoch iteration version".split()
+)
+"""Names of single numbers beside weights: how often and how fast something was averaged."""
 
-PREFERENCE = ("model", "state_dict", "teacher", "target_encoder", "backbone", "base_encoder")
-"""Which of several is taken, unless one is selected: as the authors of each take theirs."""
+NO_WEIGHTS = ("optimizer", "optimizers", "optimizer_states", "scaler", "lr_scheduler", "lr_schedulers")
 
 MAX_DEPTH = 4
+
+DISTRIBUTED = ("DTensor", "ShardedTensor")
+"""Ends of the names of classes of tensors of which every process saves a part."""
+
+Stored = StoredTensor | np.ndarray
+"""An array of a checkpoint, which may still lie in its file."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StateDict:
-    """The arrays of one network.
+    """A dictionary of arrays.
 
     Attributes:
-        place: where it lies in the file, such as "state_dict/base_encoder"; "" for the file itself.
-        tensors: name, without what the place tells, to what lies there (arrays, if it is sound).
-        beside: how many names of its dictionary belong to other parts, by their first component.
+        place: keys that lead to it.
+        values: what lies there by its name without wrappers (arrays, if it is sound).
+        own: the same names as they are in the file.
+        counters: names of single numbers that are no weights.
     """
 
-    place: str
-    tensors: dict[str, Any]
-    beside: dict[str, int] = dataclasses.field(default_factory=dict)
+    place: tuple[str, ...]
+    values: dict[str, object]
+    own: dict[str, str]
+    counters: tuple[str, ...] = ()
 
 
-def is_tensor(value: Any) -> bool:
+def is_tensor(value: object) -> TypeGuard[Stored]:
     """Whether a value of a checkpoint is an array."""
     return isinstance(value, (StoredTensor, np.ndarray))
 
 
-def find_state_dicts(content: Any) -> list[StateDict]:
-    """All networks in a checkpoint, the preferred one first.
+def what_is(value: object) -> str:
+    """What a value that is no array is, for a message."""
+    if not isinstance(value, Opaque):
+        return f"a {type(value).__name__}"
+    if value.name.endswith(DISTRIBUTED):
+        return (
+            f"one process's part of a distributed tensor ({shown(value.name)}); gather the model's full state dict and "
+            "save that"
+        )
+    return f"an object of {shown(value.name)}"
 
-    Raises InputError if there is none, or if two names become one when wrappers are left out.
-    """
-    found = [network for place, names in _dictionaries(content) for network in _networks(place, names)]
+
+def find_state_dicts(content: object) -> list[StateDict]:
+    """All state dicts in a checkpoint; raises InputError if there is none, or if two of its names become one."""
+    found = [_unwrapped(place, names) for place, names in _dictionaries(content)]
     if not found:
         raise InputError(f"there are no weights in it: {_contents(content)}")
-    return sorted(found, key=_rank)
+    return found
 
 
-def select_state_dict(found: list[StateDict], select: str) -> StateDict:
-    """The first network whose place has all components of `select`; raises InputError if there is none."""
-    wanted = [part for part in select.split("/") if part]
-    for network in found:
-        if all(part in network.place.split("/") for part in wanted):
-            return network
-    places = ", ".join(f"'{network.place}'" for network in found if network.place) or "only one network, without a name"
-    raise InputError(f"there is no '{select}' in it; it has {places}")
-
-
-def _rank(network: StateDict) -> tuple[int, ...]:
-    last = network.place.split("/")
-    ranks = [PREFERENCE.index(part) if part in PREFERENCE else len(PREFERENCE) for part in last]
-    return tuple(ranks)
-
-
-def _dictionaries(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+def _dictionaries(content: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, object]]]:
     """Every dictionary with arrays under dotted names, and where it lies."""
-    if not isinstance(content, Mapping) or len(place) > MAX_DEPTH:
+    names = dict(_items(content))
+    if len(place) > MAX_DEPTH or not names:
         return
-    names = {name: value for name, value in content.items() if isinstance(name, str)}
     if sum("." in name and is_tensor(value) for name, value in names.items()) > 1:
         yield place, names
         return
     for name, value in names.items():
-        if name not in ("optimizer", "scaler", "lr_scheduler"):
+        if name not in NO_WEIGHTS:
             yield from _dictionaries(value, (*place, name))
 
 
-def _networks(place: tuple[str, ...], names: dict[str, Any]) -> Iterator[StateDict]:
-    names = _unwrap(names)
-    prefixes = [prefix for prefix in NETWORKS if any(name.startswith(prefix) for name in names)]
-    if not prefixes:
-        yield StateDict("/".join(place), names)
-    for prefix in prefixes:
-        inside = {name.removeprefix(prefix): value for name, value in names.items() if name.startswith(prefix)}
-        beside = {name: value for name, value in names.items() if not name.startswith(prefix)}
-        for network in _networks((*place, prefix.rstrip(".")), inside):
-            yield dataclasses.replace(network, beside=_count(beside) | network.beside)
+def _items(content: object) -> Iterable[tuple[str, object]]:
+    """What a kind of dictionary holds under names, or a list under numbers."""
+    if isinstance(content, Opaque):
+        content = content.items
+    if isinstance(content, list | tuple):
+        return ((str(number), value) for number, value in enumerate(content))
+    pairs = content.items() if isinstance(content, Mapping) else ()
+    return ((name, value) for name, value in pairs if isinstance(name, str))
 
 
-def _unwrap(names: dict[str, Any]) -> dict[str, Any]:
-    for wrapper in WRAPPERS * 2:
-        unwrapped: dict[str, Any] = {}
-        for name, value in names.items():
-            plain = name.removeprefix(wrapper)
-            if plain in unwrapped:
-                raise InputError(
-                    f"it has both '{plain}' and '{wrapper}{plain}', and cannot mean both; remove one of them"
-                )
-            unwrapped[plain] = value
-        names = unwrapped
-    return names
-
-
-def _count(names: Mapping[str, Any]) -> dict[str, int]:
-    counts: dict[str, int] = {}
+def _unwrapped(place: tuple[str, ...], names: Mapping[str, object]) -> StateDict:
+    values: dict[str, object] = {}
+    own: dict[str, str] = {}
+    counters = []
     for name, value in names.items():
-        if is_tensor(value):
-            first = name.split(".")[0]
-            counts[first] = counts.get(first, 0) + 1
-    return counts
+        short = ".".join(without_wrappers(name.split(".")))
+        if _is_counter(short, value):
+            counters.append(name)
+            continue
+        if short in own:
+            raise InputError(
+                f"it has both '{shown(own[short])}' and '{shown(name)}', which mean the same array; remove one of them"
+            )
+        values[short], own[short] = value, name
+    return StateDict(place, values, own, tuple(counters))
 
 
-def _contents(content: Any) -> str:
+def without_wrappers(parts: Iterable[str]) -> list[str]:
+    """The parts of a name that are no wrappers."""
+    return [part for part in parts if not WRAPPER.fullmatch(part)]
+
+
+def _is_counter(name: str, value: object) -> bool:
+    return is_tensor(value) and math.prod(value.shape) == 1 and name.split(".")[-1] in COUNTERS
+
+
+def _contents(content: object) -> str:
+    """What a checkpoint without weights holds instead, and what to do."""
+    for place, value in walk(content):
+        if isinstance(value, Opaque) and isinstance(value.state, dict) and "_modules" in value.state:
+            return (
+                f"'{place_name(place)}' is a pickled module of class {shown(value.name)}; load it with PyTorch where "
+                "its code is, and save its state_dict()"
+            )
+        if isinstance(value, Opaque) and value.name.endswith(DISTRIBUTED):
+            return f"'{place_name(place)}' is {what_is(value)}"
     if isinstance(content, Mapping):
         keys = [shown(str(name)) for name in list(content)[:6]]
         return f"its keys are {', '.join(keys)}" if keys else "it is an empty dictionary"
-    return f"it holds {'a single array' if is_tensor(content) else f'a {type(content).__name__}'}"
+    return f"it holds {'a single array' if is_tensor(content) else what_is(content)}"

@@ -1,15 +1,17 @@
 """Damages sound checkpoint files in every way that a seed gives, and says what opening them led to.
 
-`python -m tests.weights.mutations FIRST COUNT FOLDER` goes through COUNT seeds with limited memory and time, and stops
-with a traceback at whatever is neither a successful reading nor an InputError.
+`python -m tests.weights.mutations --count 10000 --seed 0` changes whole small networks (`mutated_networks`) with
+limited memory and time, and stops with a traceback at whatever is neither a model nor an InputError; with `--of bytes`
+it damages files as they lie on a disk.
 """
 
+import argparse
 import io
 import pickletools
 import random
 import resource
 import signal
-import sys
+import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -158,17 +160,22 @@ def outcome(path: Path) -> str:
         return "refused"
 
 
-def run(seeds: range, folder: Path) -> Counter:
+def run(seeds: range, folder: Path, ends: Callable[[int, Path], str]) -> Counter:
     """How many of the seeds led to which outcome."""
     outcomes: Counter = Counter()
-    path = folder / "mutated"
     for seed in seeds:
-        path.write_bytes(mutate(seed))
         try:
-            outcomes[outcome(path)] += 1
+            outcomes[ends(seed, folder)] += 1
         except BaseException as error:
-            raise AssertionError(f"seed {seed} raised {type(error).__name__}") from error
+            raise AssertionError(f"seed {seed} raised {type(error).__name__}: {error}") from error
     return outcomes
+
+
+def damaged(seed: int, folder: Path) -> str:
+    """What opening the damaged file of a seed leads to."""
+    path = folder / "mutated"
+    path.write_bytes(mutate(seed))
+    return outcome(path)
 
 
 def _too_slow(*arguments: object) -> None:
@@ -176,13 +183,30 @@ def _too_slow(*arguments: object) -> None:
 
 
 def main() -> None:
-    first, count, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--of", choices=("networks", "bytes"), default="networks")
+    parser.add_argument("--seed", type=int, default=0, help="the first one")
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--all", action="store_true", help="go on where one fails, and list those at the end")
+    flags = parser.parse_args()
+    if flags.of == "networks":
+        from tests.weights.mutated_networks import ends
+    else:
+        ends = damaged
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     signal.signal(signal.SIGALRM, _too_slow)
     total: Counter = Counter()
-    for seed in range(first, first + count):
+    for seed in range(flags.seed, flags.seed + flags.count):
         signal.alarm(SECONDS)
-        total += run(range(seed, seed + 1), folder)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                total += run(range(seed, seed + 1), Path(folder), ends)
+        except AssertionError as error:
+            if not flags.all:
+                raise
+            total["wrong"] += 1
+            print(error, flush=True)
     print(dict(total))
 
 

@@ -1,4 +1,4 @@
-"""Opening weights by what they are: the golden hostile and awkward files, folders, and what is no checkpoint."""
+"""Opening weights by what they are: the golden bad and awkward files, folders, and what is no checkpoint."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ SOUND_CONTAINERS = {
     for name in (
         "missing_block missing_tensor extra_key transposed_tensor wrong_shape extra_axis one_channel nan_weight "
         "inf_weight integer_weight complex_weight list_instead_of_tensor ambiguous_prefix empty_state_dict no_weights "
-        "bare_tensor list_of_tensors other_architecture none_values state_sets_class"
+        "bare_tensor list_of_tensors other_architecture none_values"
     ).split()
 }
 LOADED = [name for name, entry in EXPECTED.items() if entry["outcome"] in ("load", "either")]
@@ -98,34 +98,14 @@ def test_what_only_an_importer_can_refuse_reads(name):
     numbers(open_checkpoint(BAD / name).content)
 
 
-@pytest.mark.parametrize("name", sorted(set(REFUSED) - {"deep_nesting.pth"}))
-def test_hostile_and_damaged_files_are_refused_in_one_line(name):
-    forbidden = Path(EXPECTED[name].get("must_not_exist", "/nonexistent"))
-    forbidden.unlink(missing_ok=True)
+@pytest.mark.parametrize("name", REFUSED)
+def test_files_with_calls_and_damaged_files_are_refused_in_one_line(name, recwarn):
     refused(BAD / name, *EXPECTED[name].get("message_should_name", ()))
-    assert not forbidden.exists()
+    assert not recwarn.list  # a call would have warned
 
 
-OPEN = """
-import sys
-from mim_jax.errors import InputError
-from mim_jax.weights.files.checkpoint_file import open_checkpoint
-try:
-    open_checkpoint(sys.argv[1])
-except InputError as error:
-    print(error)
-"""
-
-
-def test_a_deeply_nested_file_crashes_no_process():
-    command = [sys.executable, "-c", OPEN, BAD / "deep_nesting.pth"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "deeper than 64 levels" in said and said.count("\n") == 1
-
-
-def test_dangerous_files_say_what_they_would_call():
-    assert "posix.system" in refused(BAD / "code_system.pth")
-    assert "torch.utils.collect_env.run" in refused(BAD / "code_torch_global.pth")
+def test_files_with_calls_say_what_they_would_call():
+    assert "_warnings.warn" in refused(BAD / "call_beside_weights.pth")
 
 
 def test_settings_beside_the_weights_can_be_looked_up():
@@ -253,7 +233,7 @@ def test_an_index_that_does_not_fit_its_parts_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["../out.safetensors", "/etc/passwd", "sub/a.safetensors", "..", ".", "", "a\\b", "a\0b"]
+    "name", ["../out.safetensors", "/abs/a.safetensors", "sub/a.safetensors", "..", ".", "", "a\\b", "a\0b"]
 )
 def test_an_index_may_name_files_beside_it_only(tmp_path, name):
     part(tmp_path / "out.safetensors", "x")

@@ -98,7 +98,7 @@ def test_selected_network_is_taken(tmp_path, capsys):
     assert run(full, tmp_path / "model", "--set", f"num_heads={heads}", "--select", "student") == 0
     assert "network: student/backbone" in capsys.readouterr().out
     assert run(full, tmp_path / "other", "--select", "nobody") == 2
-    assert "there is no 'nobody' in it; it has 'teacher/backbone', 'student/backbone'" in capsys.readouterr().err
+    assert "there is no 'nobody' in it; it has 'student/backbone', 'teacher/backbone'" in capsys.readouterr().err
 
 
 def test_inspecting_shows_arrays_statistics_and_the_guess(capsys):

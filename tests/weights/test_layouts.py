@@ -12,7 +12,6 @@ from mim_jax.weights.files.inert import Opaque
 from mim_jax.weights.layouts import LAYOUTS
 from mim_jax.weights.loading import load
 from mim_jax.weights.rules import fill, parse_rules, read_numbers
-from mim_jax.weights.state_dicts import find_state_dicts, select_state_dict
 from mim_jax.weights.vit_architecture import vision_transformer_fields
 from tests import golden_cases as golden
 
@@ -107,23 +106,6 @@ def test_arguments_of_the_training_tell_heads_and_target():
     told = from_training_arguments(content, arrays)
     assert told == {"normalise_target": True, "mask_ratio": 0.6, "num_heads": 12, "decoder.num_heads": 16}
     assert "num_heads" not in from_training_arguments(content, {"encoder/patch_embed/kernel": (384, 3, 16, 16)})
-
-
-def tensors(*names):
-    return {name: np.zeros(2, np.float32) for name in names}
-
-
-def test_wrappers_are_left_out_and_networks_told_apart():
-    names = ("module.base_encoder.a.b", "module.base_encoder.c.d", "module.momentum_encoder.a.b", "module.x.y")
-    found = find_state_dicts({"epoch": 3, "state_dict": tensors(*names)})
-    assert [network.place for network in found] == ["state_dict/base_encoder", "state_dict/momentum_encoder"]
-    assert found[0].tensors.keys() == {"a.b", "c.d"} and found[0].beside == {"momentum_encoder": 1, "x": 1}
-    assert select_state_dict(found, "momentum_encoder") is found[1]
-
-
-def test_optimizer_is_no_network():
-    with pytest.raises(InputError, match="its keys are optimizer, epoch"):
-        find_state_dicts({"optimizer": {"state": tensors("a.b", "c.d")}, "epoch": 1})
 
 
 def test_linear_probe_keeps_the_statistics_of_its_batch_norm(tmp_path):

@@ -185,8 +185,9 @@ def test_compressed_files_read(tmp_path):
     np.testing.assert_array_equal(read(path, "part"), [600_000, 600_001, 600_002])
 
 
-def test_a_storage_that_inflates_beyond_all_measure_is_refused_at_once(tmp_path):
-    count = 2**25
+def test_a_storage_that_inflates_beyond_all_measure_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("mim_jax.weights.files.zip_entries.ALWAYS_ALLOWED", 2**16)
+    count = 2**16
     pickle = state_dict({"a": tensor(count=count, shape=(count,))})
     path = write_zip(tmp_path / "m.pth", pickle, {"0": bytes(4 * count)}, zipfile.ZIP_DEFLATED)
     assert "inflate" in refused(path)
@@ -230,7 +231,7 @@ def test_two_entries_of_one_name_are_refused(tmp_path):
 
 
 def test_the_folder_in_the_archive_may_have_any_name(tmp_path):
-    for folder in ("", "../../etc/", "/abs/", "a/b/"):
+    for folder in ("", "../b/", "/abs/", "a/b/"):
         with zipfile.ZipFile(tmp_path / "m.pth", "w") as archive:
             archive.writestr(f"{folder}data.pkl", state_dict({"a": tensor()}))
             archive.writestr(f"{folder}data/0", VALUES.tobytes())
@@ -256,7 +257,7 @@ def test_nested_beyond_reason_and_holding_itself_is_refused(tmp_path):
 
 def test_content_that_shares_itself_without_end_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("mim_jax.weights.files.content.MOST_VALUES", 1000)
-    doubled = b"".join(b"](h%ch%ceq%c" % (level, level, level + 1) for level in range(60))
+    doubled = b"".join(b"](h%ch%ceq%c" % (level, level, level + 1) for level in range(12))
     path = write_zip(tmp_path / "m.pth", b"\x80\x02Nq\x00" + doubled + b".", {})
     assert "1000 values" in refused(path)
 

@@ -67,3 +67,33 @@ def write_legacy(path: Path, pickle: bytes, storages: dict[str, np.ndarray], sys
     data = b"".join(struct.pack("<q", array.size) + array.tobytes() for array in storages.values())
     path.write_bytes(MAGIC + PROTOCOL + system + pickle + keys + data)
     return path
+
+
+def dictionary(values: dict[str, bytes]) -> bytes:
+    """Operations that push a dictionary of names and what pushes their values."""
+    return b"}(" + b"".join(text(name) + value for name, value in values.items()) + b"u"
+
+
+KINDS = {
+    "float64": "Double", "float32": "Float", "float16": "Half", "int64": "Long", "int32": "Int", "uint8": "Byte",
+    "bool": "Bool", "complex64": "ComplexFloat",
+}  # fmt: skip
+"""Type of an array to the beginning of the name of torch's storage for it."""
+
+Tree = dict[str, "np.ndarray | Tree"]
+
+
+def write_arrays(path: Path, content: Tree) -> Path:
+    """A zip file of torch with arrays in nested dictionaries."""
+    storages: dict[str, bytes] = {}
+
+    def push(value: "np.ndarray | Tree") -> bytes:
+        if isinstance(value, dict):
+            return dictionary({name: push(each) for name, each in value.items()})
+        key = str(len(storages))
+        storages[key] = np.ascontiguousarray(value).tobytes()
+        strides = tuple(int(np.prod(value.shape[axis + 1 :])) for axis in range(value.ndim))
+        return tensor(key, value.size, 0, value.shape, strides, f"{KINDS[str(value.dtype)]}Storage")
+
+    pickle = b"\x80\x02" + push(content) + b"."
+    return write_zip(path, pickle, storages)

@@ -18,6 +18,7 @@ HUGGING_FACE_FILES = ("model.safetensors", "pytorch_model.bin")
 """The files of Hugging Face that hold a model, the preferred one first; those in parts have an index of this name."""
 
 INDEX_SUFFIX = ".index.json"
+FOLDER = "Hugging Face folder"
 
 _HEAD = 512
 _TAR = slice(257, 262)
@@ -33,6 +34,15 @@ _OTHERS = (
     (b"\x93NUMPY", "is a single NumPy array: give a file with names, such as np.savez writes"),
     (b"version https://git-lfs", "is a pointer of git-lfs instead of the file: run git lfs pull"),
     (b"\x80", "is a plain pickle, which torch.save did not write: save the weights with torch.save or np.savez"),
+)
+
+# What else lies in a folder of weights, and what to do.
+_OTHER_FOLDERS = (
+    (".metadata", "is a distributed checkpoint of PyTorch: join its parts by dcp_to_torch of PyTorch"),
+    ("zero_to_fp32.py", "is a checkpoint of DeepSpeed in parts: join them by zero_to_fp32.py, which lies in it"),
+    ("adapter_config.json", "holds an adapter (LoRA) of another model: merge it into that and save the whole"),
+    ("tf_model.h5", "holds weights of TensorFlow only: get those for PyTorch"),
+    ("flax_model.msgpack", "holds weights of Flax only: get those for PyTorch"),
 )
 
 _JAX_FILES = ("_CHECKPOINT_METADATA", "_METADATA", "manifest.ocdbt", "checkpoints", "parameters.safetensors")
@@ -68,6 +78,10 @@ def open_checkpoint(path: str | Path) -> CheckpointFile:
     try:
         if path.is_dir():
             return _open_folder(path)
+        if path.name.endswith(INDEX_SUFFIX) and path.is_file():
+            return _parts_of(path)
+        if path.suffix == ".distcp":
+            raise InputError(f"{path} is a part of a distributed checkpoint of PyTorch: join all parts by dcp_to_torch")
         kind, content = _open_file(path)
         folder = path.parent if path.name in HUGGING_FACE_FILES else None
         return CheckpointFile(path, kind, content, *_configurations(folder), files=(path,))
@@ -130,15 +144,21 @@ def _open_folder(folder: Path) -> CheckpointFile:
     names = [name + suffix for suffix in ("", INDEX_SUFFIX) for name in HUGGING_FACE_FILES]
     name = next((name for name in names if (folder / name).is_file()), None)
     if name is None:
+        if reason := next((reason for file, reason in _OTHER_FOLDERS if (folder / file).exists()), ""):
+            raise InputError(f"{folder} {reason}")
         if jax := next((name for name in _JAX_FILES if (folder / name).exists()), None):
             raise InputError(f"{folder} has {jax}, as a model in JAX has: it needs no conversion, use it as it is")
         raise InputError(f"{folder} has no model in it: there is none of {', '.join(names)}; give the file itself")
-    files = (folder / name,)
     if name.endswith(INDEX_SUFFIX):
-        content, files = _open_parts(folder / name)
-    else:
-        _, content = _open_file(folder / name)
-    return CheckpointFile(folder, "Hugging Face folder", content, *_configurations(folder), files=files)
+        return dataclasses.replace(_parts_of(folder / name), path=folder)
+    _, content = _open_file(folder / name)
+    return CheckpointFile(folder, FOLDER, content, *_configurations(folder), files=(folder / name,))
+
+
+def _parts_of(index: Path) -> CheckpointFile:
+    """A folder of Hugging Face by the index of its parts."""
+    content, files = _open_parts(index)
+    return CheckpointFile(index, FOLDER, content, *_configurations(index.parent), files=files)
 
 
 def _open_parts(index: Path) -> tuple[dict[str, Any], tuple[Path, ...]]:

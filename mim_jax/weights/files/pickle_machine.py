@@ -9,6 +9,9 @@ from mim_jax.weights.files.inert import Global
 from mim_jax.weights.files.rebuilding import REBUILDS
 from mim_jax.weights.files.tensors import shown
 
+# What functions of `REBUILDS` raise for arguments that make no sense to them.
+_UNKNOWN = (TypeError, ValueError, LookupError, AttributeError, OverflowError)
+
 _SIZED = (tuple, list, dict, set, frozenset, str, bytes, bytearray)
 
 
@@ -47,10 +50,16 @@ class Machine:
                 f"call; if you trust its source, save its state_dict alone with PyTorch"
             )
         self.pay_for(arguments)
-        return REBUILDS[name](*arguments)
+        try:
+            return REBUILDS[name](*arguments)
+        except _UNKNOWN as error:
+            raise InputError(
+                f"{self.where} is refused: it makes {shown(name)} in a way that is not known here; save its state_dict "
+                "alone with PyTorch"
+            ) from error
 
     def pay_for(self, values: Sequence) -> None:
-        """Counts what is copied, lest a pickle has the same things copied over and over; raises ValueError."""
+        """Counts what is copied, lest a pickle has the same things copied over and over; raises InputError."""
         self.budget -= 1 + len(values) + sum(len(each) for each in values if isinstance(each, _SIZED))
         if self.budget < 0:
-            raise ValueError("too much copying")
+            raise InputError(f"{self.where} is refused: its pickle asks for too much copying; save a state_dict")

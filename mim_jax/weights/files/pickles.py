@@ -18,8 +18,9 @@ LONGEST_LINE = 1 << 16  # of the old textual operations
 MOST_OPERATIONS = 2_000_000
 COPIES = 8  # how often, on average, calls may copy what the pickle holds
 
-# What damaged bytes make the functions below raise.
-_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, EOFError, struct.error)
+# What damaged bytes make the functions below raise; a TypeError may also come of what is sound but not known here.
+_DAMAGE = (ValueError, LookupError, OverflowError, EOFError, struct.error)
+_UNKNOWN = (TypeError, AttributeError)
 
 
 class _Source:
@@ -57,13 +58,19 @@ def load_pickle(file: BufferedIOBase, size: int, where: str, persistent: Callabl
         for _ in range(MOST_OPERATIONS):
             name = "an unknown operation"
             opcode = pickletools.code2op[source.read(1).decode("latin-1")]
-            name, action = opcode.name, OPERATIONS[opcode.name]
+            name, action = opcode.name, OPERATIONS.get(opcode.name, _not_supported)
             argument = _argument(opcode, source)
             if name == "STOP":
                 return machine.stack.pop()
             action(machine, argument)
     except InputError:
         raise
+    except _UNKNOWN as error:
+        left = size - source.size
+        raise InputError(
+            f"{where} is refused: what its pickle does at byte {left} (in {name}) is not supported; save its "
+            "state_dict alone with PyTorch"
+        ) from error
     except _DAMAGE as error:
         left = size - source.size
         raise InputError(f"{where} is damaged at byte {left} of its pickle (in {name}): get the file again") from error
@@ -74,6 +81,10 @@ def _argument(opcode: pickletools.OpcodeInfo, source: _Source) -> Any:
     if opcode.name in ("GLOBAL", "INST"):  # two lines; pickletools would join them, and take backslashes for escapes
         return source.readline()[:-1].decode("utf-8"), source.readline()[:-1].decode("utf-8")
     return opcode.arg.reader(source) if opcode.arg else None
+
+
+def _not_supported(machine: Machine, argument: object) -> None:
+    raise TypeError("an operation that is left out")
 
 
 def _no_storages(identity: Any) -> Any:

@@ -75,8 +75,30 @@ TENSORS: dict[str, Callable[..., Any]] = {
 }
 
 
+WRAPPER = "_rebuild_wrapper_subclass"
+"""What makes a tensor that holds others, among its attributes, instead of numbers."""
+
+PARTIAL = "Partial"
+"""End of the name of a placement whose local numbers are summands."""
+
+
 def tensor_subclass(function: Any, kind: Any, arguments: Any, state: Any) -> Any:
     """The plain tensor inside an object of a subclass."""
     if not isinstance(function, Global) or function.module != "torch._utils" or len(arguments) > MOST_ARGUMENTS:
         raise TypeError("not a way to rebuild a tensor")
+    if function.name == WRAPPER:
+        return _distributed(kind, arguments, state)
     return TENSORS[function.name](*arguments)
+
+
+def _distributed(kind: Any, arguments: Any, state: Any) -> StoredTensor | Opaque:
+    """A distributed tensor of which this process held everything; any other one stays opaque."""
+    attributes = next(
+        (part for part in (state if isinstance(state, tuple) else (state,)) if isinstance(part, dict)), {}
+    )
+    local, spec = attributes.get("_local_tensor"), attributes.get("_spec")
+    placements = spec.get("placements", ()) if isinstance(spec, Opaque) else ()
+    summed = any(isinstance(each, Opaque) and each.name.endswith(PARTIAL) for each in placements)
+    if isinstance(local, StoredTensor) and local.shape == integers(arguments[2]) and not summed:
+        return local
+    return Opaque(str(kind), arguments)
