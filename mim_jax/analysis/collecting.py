@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mim_jax.analysis.measuring import Stages
-from mim_jax.analysis.moments import Moments, merge_on_device, moments_of_batch, uncertainty
+from mim_jax.analysis.moments import Moments, merge_on_device, moments_of_batch
 from mim_jax.errors import InputError
+from mim_jax.ops.intervals import uncertainty
 
 Features = dict[str, list[np.ndarray]]
 """By kind of sample, one array `[n, d]` for every layer from 0."""

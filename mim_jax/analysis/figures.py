@@ -148,7 +148,7 @@ def _show(axes: Axes, image: UInt8[np.ndarray, "h w c"]) -> None:
 def probe_chart(table: pd.DataFrame) -> Figure:
     """Top-1 accuracy with few labels (mean and standard deviation over draws), and as bars with all labels.
 
-    `table` has the columns encoder, protocol, labels_per_class (missing means all), accuracy_mean and accuracy_std.
+    `table` has the columns encoder, protocol, labels_per_class (missing means all), accuracy and deviation.
     There is one panel for every protocol with few labels, then one of bars where there are results with all.
 
     Raises:
@@ -183,7 +183,7 @@ def _few_label_lines(axes: Axes, rows: pd.DataFrame, colours: Mapping[str, str])
         own = rows[rows["encoder"] == encoder].sort_values("labels_per_class")
         # Side by side, so that error bars of encoders do not cover each other.
         place = own["labels_per_class"].map(labels.index) + 0.08 * (index - (len(colours) - 1) / 2)
-        numbers = place, 100 * own["accuracy_mean"], 100 * own["accuracy_std"].astype(float)
+        numbers = place, 100 * own["accuracy"], 100 * own["deviation"]
         axes.errorbar(
             *(column.astype(float) for column in numbers), color=colour, label=encoder,
             marker="o", markersize=4.5, capsize=2.5, elinewidth=1.1,
@@ -197,7 +197,7 @@ def _full_label_bars(axes: Axes, rows: pd.DataFrame, colours: Mapping[str, str])
     for index, (encoder, colour) in enumerate(colours.items()):
         own = rows[rows["encoder"] == encoder]
         place = own["protocol"].map(protocols.index) + width * (index - (len(colours) - 1) / 2)
-        bars = axes.bar(place, 100 * own["accuracy_mean"], 0.92 * width, color=colour, label=encoder)
+        bars = axes.bar(place, 100 * own["accuracy"], 0.92 * width, color=colour, label=encoder)
         axes.bar_label(bars, fmt="%.1f", fontsize=7, padding=1)
     axes.set_xticks(range(len(protocols)), protocols)
     axes.grid(axis="x", visible=False)

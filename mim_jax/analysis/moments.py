@@ -7,10 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 from jaxtyping import Array, Bool, Float
-
-CONFIDENCE = 0.95
 
 
 class Moments(NamedTuple):
@@ -52,12 +49,3 @@ merge_on_device = jax.jit(merge_moments)
 def merge_parts(parts: Sequence[Moments]) -> Moments:
     """Moments of several parts of a data set, in float64 on the host."""
     return functools.reduce(merge_moments, [jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), p) for p in parts])
-
-
-def uncertainty(squares: Float[np.ndarray, "..."], count: int) -> tuple[Any, Any]:
-    """Standard error of the mean over images, and half its 95 % interval (Student's t); NaN for one image."""
-    if count < 2:
-        unknown = np.full(np.shape(squares), np.nan)
-        return unknown, unknown
-    error = np.sqrt(np.asarray(squares, np.float64) / (count - 1) / count)
-    return error, error * scipy.stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)

@@ -9,8 +9,9 @@ import pandas as pd
 
 from mim_jax.analysis.definitions import definition_of
 from mim_jax.analysis.measuring import Statistics
-from mim_jax.analysis.moments import Moments, uncertainty
+from mim_jax.analysis.moments import Moments
 from mim_jax.files import write_arrays, write_atomically
+from mim_jax.ops.intervals import uncertainty
 
 COLUMNS = (
     *("encoder", "layer", "head", "query", "statistic"),

@@ -20,11 +20,13 @@ from mim_jax.pretraining.objective import Objective
 from mim_jax.probing.evaluate import probe_features
 from mim_jax.probing.knn import knn_accuracy
 from mim_jax.probing.pooling import mean_patch_tokens
-from mim_jax.probing.results import results_table
+from mim_jax.probing.table import RAW_PIXELS, Read, probe_table
 from mim_jax.training.sharding import global_batch, replicated
 
 RAW_PIXELS_LIMIT = 1024
-"""Images with more numbers than this are not probed as raw pixels: the linear probe would take longer than all else."""
+"""Images with more numbers than this are not probed as raw pixels: that would take longer than all else."""
+
+PIXELS = "raw pixels"
 
 Encoders = Mapping[str, Callable[[Any], Any]]
 
@@ -117,7 +119,7 @@ def compared_encoders(learner: Learner, parameters: Any) -> dict[str, Callable[[
     }
     height, width = learner.preprocessing.image_size
     if height * width * learner.preprocessing.channels <= RAW_PIXELS_LIMIT:
-        encoders = {"raw pixels": jax.tree_util.Partial(raw_pixels)} | encoders
+        encoders = {PIXELS: jax.tree_util.Partial(raw_pixels)} | encoders
     return encoders
 
 
@@ -129,13 +131,13 @@ def knn_of(frozen: FrozenFeatures, parameters: Any) -> float:
 
 
 def probe(frozen: FrozenFeatures, parameters: Any) -> pd.DataFrame:
-    """k-NN and linear probes of all compared encoders, with few labels and all."""
+    """Nearest neighbours and logistic regression of all compared encoders, with few labels and all."""
     settings = frozen.learner.settings
     encoders = compared_encoders(frozen.learner, parameters)
     (train, train_labels), (test, test_labels) = (frozen.extract(encoders, part) for part in ("train", "test"))
-    results = [
+    rows = [
         probe_features(
-            name,
+            _read(frozen.learner, name),
             train[name],
             train_labels,
             test[name],
@@ -146,7 +148,15 @@ def probe(frozen: FrozenFeatures, parameters: Any) -> pd.DataFrame:
         )
         for name in encoders
     ]
-    return results_table([result for encoder in results for result in encoder])
+    return probe_table([row for encoder in rows for row in encoder])
+
+
+def _read(learner: Learner, encoder: str) -> Read:
+    """What of a compared encoder is read: its last tokens, as it returns them."""
+    config = learner.objective.encoder_config
+    if encoder == PIXELS:
+        return Read(encoder, None, RAW_PIXELS, False)
+    return Read(encoder, sum(config.depths), "mean", config.final_norm)
 
 
 def check_labels(source: Source, part: str) -> None:

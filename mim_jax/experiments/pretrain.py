@@ -24,7 +24,8 @@ from mim_jax.experiments.report import RunReport, write_run_report
 from mim_jax.experiments.settings import Settings
 from mim_jax.experiments.workdir import open_workdir
 from mim_jax.files import write_atomically
-from mim_jax.probing.results import results_text, save_results
+from mim_jax.probing.table import save_table
+from mim_jax.probing.text import text_by_labels
 from mim_jax.training.checkpoints import Checkpoints
 from mim_jax.training.loop import Every, Interrupted, Profile, Training, Values, train
 from mim_jax.training.metrics import Writers, open_writers
@@ -218,8 +219,8 @@ def evaluate(learner: Learner, source: Source, test: Source, parameters: Any, wo
     if jax.process_index() != 0:
         return
     if probes is not None:
-        save_results(probes, workdir)
-        print(results_text(probes), flush=True)
+        save_table(probes, workdir)
+        print(text_by_labels(probes), flush=True)
     if attention is not None:
         write_atomically(workdir / "attention.csv", attention.to_csv(index=False))
     path = write_run_report(RunReport(learner, workdir, probes, attention))

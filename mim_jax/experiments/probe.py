@@ -22,7 +22,8 @@ from mim_jax.experiments.probed_encoder import ProbedEncoder
 from mim_jax.experiments.stored_features import probe_stored_features
 from mim_jax.experiments.workdir import open_workdir
 from mim_jax.probing.selection import best_probe, wilson_interval
-from mim_jax.probing.table import ProbeRow, probe_table, save_table, table_text
+from mim_jax.probing.table import ProbeRow, probe_table, save_table
+from mim_jax.probing.text import text_by_reading
 from mim_jax.training.sharding import check_batch_size, make_mesh
 from mim_jax.training.state import TrainState
 
@@ -66,7 +67,7 @@ def run(settings: ProbeSettings, workdir: Path) -> pd.DataFrame:
     table = probe_table(rows)
     if jax.process_index() == 0:
         save_table(table, workdir)
-        print(table_text(table), flush=True)
+        print(text_by_reading(table), flush=True)
         print(f"report: {write_probe_report(settings, workdir, table, pictures)}", flush=True)
     return table
 

@@ -19,7 +19,7 @@ from mim_jax.analysis.probe_figures import (
 from mim_jax.analysis.report import Configuration, Figure, Part, Section, Table, write_report
 from mim_jax.analysis.style import save_figure
 from mim_jax.experiments.probe_settings import ProbeSettings
-from mim_jax.probing.linear import HELD_OUT_FRACTION
+from mim_jax.probing.logistic import HELD_OUT_FRACTION
 
 TITLES = {"trained": "Trained heads", "k-NN": "Nearest neighbours", "logistic": "Logistic regression"}
 """What a section on a protocol is called."""

@@ -14,7 +14,7 @@ from mim_jax.analysis.result import layout_of
 from mim_jax.analysis.style import save_figure
 from mim_jax.experiments.learner import Learner
 from mim_jax.models.build import family
-from mim_jax.probing.results import results_grid
+from mim_jax.probing.text import grid_by_labels
 from mim_jax.training.metrics import read_metrics
 
 METHODS = {"mae": "MAE", "simmim": "SimMIM", "lut": "LUT", "supervised": "Supervised training"}
@@ -76,7 +76,7 @@ def _summary(run: RunReport) -> str:
         return text
     whole = run.probes[run.probes["labels_per_class"].isna()]
     for protocol, rows in whole.groupby("protocol", sort=False):
-        shares = ", ".join(f"{row.encoder} {row.accuracy_mean:.1%}" for row in rows.itertuples())
+        shares = ", ".join(f"{row.encoder} {row.accuracy:.1%}" for row in rows.itertuples())
         text += f" Test accuracy by {protocol} probe with all labels: {shares}."
     return text
 
@@ -131,7 +131,7 @@ def _probes(run: RunReport) -> list[Section]:
         "Top-1 test accuracy of frozen features (mean patch token of the last layer; raw pixels as they are). With few "
         "labels: mean and standard deviation over draws, the same draws for every encoder."
     )
-    grid = Table(results_grid(run.probes), "The same in percent. Every number with its settings is in probes.csv.")
+    grid = Table(grid_by_labels(run.probes), "The same in percent. Every number with its settings is in probes.csv.")
     return [Section("What the frozen encoder knows", [Figure(figure, caption), grid])]
 
 

@@ -1,7 +1,7 @@
 """Probes of stored features: nearest neighbours and logistic regression, with all labels and with few."""
 
+import dataclasses
 import math
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,12 @@ from mim_jax.experiments.evaluation import on_host
 from mim_jax.experiments.placed_encoder import listing_hash
 from mim_jax.experiments.probed_encoder import ProbedEncoder
 from mim_jax.probing.cache import Arrays, FeatureCache
-from mim_jax.probing.evaluate import drawn_per_class, probe_with_labels
+from mim_jax.probing.evaluate import probe_row
 from mim_jax.probing.features import ProbeData
 from mim_jax.probing.reading import Reading
-from mim_jax.probing.selection import wilson_interval
-from mim_jax.probing.table import ProbeRow
+from mim_jax.probing.table import ProbeRow, Read
 
 ZSCORE_EPSILON = 1e-5
-STUDENT_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
-"""Draws to the factor on the standard error of their mean that gives its 95 % interval (1.96 for more)."""
 
 
 def probe_stored_features(
@@ -66,51 +63,11 @@ def _scaled(scaling: str, x: np.ndarray, test_x: np.ndarray, y: np.ndarray, test
 
 
 def _rows(probed: ProbedEncoder, reading: Reading, data: ProbeData, protocol: str) -> list[ProbeRow]:
-    frozen = probed.settings.frozen
-    choices = frozen.neighbours if protocol == "k-NN" else (0,)
-    return [
-        _row(probed, reading, data, protocol, labels, neighbours)
+    frozen, read = probed.settings.frozen, Read(probed.name, *dataclasses.astuple(reading))
+    options = {"draws": frozen.draws, "seed": probed.settings.trained.seed, "temperature": frozen.temperature}
+    rows = [
+        probe_row(read, data, protocol, labels, neighbours=neighbours, **options)
         for labels in (*frozen.shots, None)
-        for neighbours in choices
+        for neighbours in (frozen.neighbours if protocol == "k-NN" else (0,))
     ]
-
-
-def _row(
-    probed: ProbedEncoder, reading: Reading, data: ProbeData, protocol: str, labels: float | None, neighbours: int
-) -> ProbeRow:
-    started, frozen = time.monotonic(), probed.settings.frozen
-    outcomes = probe_with_labels(
-        data,
-        {"logistic": "linear"}.get(protocol, protocol),
-        labels,
-        draws=frozen.draws,
-        seed=probed.settings.trained.seed,
-        neighbours=neighbours,
-        temperature=frozen.temperature,
-    )
-    accuracies, total = np.array([accuracy for accuracy, _ in outcomes]), len(data.test_labels)
-    mean = float(accuracies.mean())
-    low, high = wilson_interval(round(mean * total), total) if labels is None else _interval_of_draws(accuracies)
-    return ProbeRow(
-        encoder=probed.name,
-        layer=reading.layer,
-        pooling=reading.pooling,
-        final_norm=reading.final_norm,
-        protocol=protocol,
-        accuracy=mean,
-        low=low,
-        high=high,
-        images=total,
-        seconds=time.monotonic() - started,
-        labels_per_class=None if labels is None else round(float(drawn_per_class(data, labels).mean())),
-        details=outcomes[0][1] | {"draws": len(outcomes), "scaling": frozen.scaling},
-    )
-
-
-def _interval_of_draws(accuracies: np.ndarray) -> tuple[float, float]:
-    """Mean plus and minus 95 % of its scatter over draws; the mean itself for a single draw."""
-    mean, draws = float(accuracies.mean()), len(accuracies)
-    if draws < 2:
-        return mean, mean
-    half = STUDENT_95.get(draws, 1.96) * float(accuracies.std(ddof=1)) / math.sqrt(draws)
-    return max(0.0, mean - half), min(1.0, mean + half)
+    return [dataclasses.replace(row, details={**row.details, "scaling": frozen.scaling}) for row in rows]

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from mim_jax.models.encoder import Pair
 from mim_jax.models.initialization import bias_initializer, kernel_initializer, token_initializer
 from mim_jax.ops.positions import position_table
+from mim_jax.ops.products import affine
 
 
 class PatchEmbedding(nn.Module):
@@ -26,9 +27,7 @@ class PatchEmbedding(nn.Module):
         shape = (*self.patch_size, channels, self.width)
         kernel = self.param("kernel", kernel_initializer(self.initialization, 3), shape)
         bias = self.param("bias", bias_initializer(self.initialization, shape[:3]), (self.width,))
-        kernel = kernel.reshape(-1, self.width).astype(self.dtype)
-        product = jnp.einsum("bnp,pd->bnd", patches.astype(self.dtype), kernel, preferred_element_type=jnp.float32)
-        return (product + bias).astype(self.dtype)
+        return affine(patches.astype(self.dtype), kernel.reshape(-1, self.width), bias)
 
 
 class PositionTable(nn.Module):

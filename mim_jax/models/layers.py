@@ -40,6 +40,7 @@ class Dense(nn.Module):
         use_bias: whether a bias is added.
         kernel_init: a name of `initialization.KERNELS`, which also tells how the bias starts.
         dtype: type of the computation.
+        result: type that the result is rounded to; None for `dtype`.
     """
 
     features: tuple[int, ...]
@@ -47,13 +48,14 @@ class Dense(nn.Module):
     use_bias: bool = True
     kernel_init: str = "xavier_uniform"
     dtype: Dtype = jnp.float32
+    result: Dtype = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         fan_in = x.shape[x.ndim - self.inputs :]
         kernel = self.param("kernel", kernel_initializer(self.kernel_init, self.inputs), fan_in + self.features)
         bias = self.param("bias", bias_initializer(self.kernel_init, fan_in), self.features) if self.use_bias else None
-        return affine(x.astype(self.dtype), kernel, bias, self.inputs)
+        return affine(x.astype(self.dtype), kernel, bias, self.inputs, self.result)
 
 
 class LayerNorm(nn.Module):

@@ -14,6 +14,7 @@ from mim_jax.models.initialization import token_initializer
 from mim_jax.models.layers import LayerNorm
 from mim_jax.models.vit_config import VisionTransformerConfig
 from mim_jax.ops.attention import Observer
+from mim_jax.ops.broadcasting import broadcast_parameter
 from mim_jax.ops.masking import replace_masked, take_tokens
 from mim_jax.ops.patches import patchify
 
@@ -63,8 +64,8 @@ class VisionTransformer(nn.Module):
             token = self.param("mask_token", token_initializer(config.kernel_init), (config.width,))
             tokens = tokens if mask is None else replace_masked(tokens, token, mask)
         tokens = (tokens + positions).astype(dtype)
-        prefix = (self._prefix() + prefix_positions).astype(dtype)
-        prefix = jnp.broadcast_to(prefix, (images.shape[0], *prefix.shape))
+        prefix = self._prefix() + prefix_positions
+        prefix = broadcast_parameter(prefix, (images.shape[0], *prefix.shape), dtype)
         return jnp.concatenate([prefix, tokens], axis=1)
 
     def _prefix(self) -> Float[Array, "p d"]:

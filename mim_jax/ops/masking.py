@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mim_jax.ops.broadcasting import broadcast_parameter
+
 
 class RandomMask(NamedTuple):
     """Which patches of each image are seen.
@@ -55,7 +57,7 @@ def restore_tokens(
 ) -> Float[Array, "b n d"]:
     """Puts visible tokens back in their places, with the mask token everywhere else."""
     batch, kept, width = visible.shape
-    missing = jnp.broadcast_to(mask_token.astype(visible.dtype), (batch, restore.shape[1] - kept, width))
+    missing = broadcast_parameter(mask_token, (batch, restore.shape[1] - kept, width), visible.dtype)
     return take_tokens(jnp.concatenate([visible, missing], axis=1), restore)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 Parameter = Float[Array | np.ndarray, "..."]
@@ -14,16 +15,22 @@ Parameter = Float[Array | np.ndarray, "..."]
 Axes = tuple[tuple[int, ...], tuple[int, ...]]
 
 
-def affine(x: Float[Array, "..."], kernel: Parameter, bias: Parameter | None, inputs: int = 1) -> Float[Array, "..."]:
+def affine(
+    x: Float[Array, "..."],
+    kernel: Parameter,
+    bias: Parameter | None,
+    inputs: int = 1,
+    result: DTypeLike | None = None,
+) -> Float[Array, "..."]:
     """Contracts the last `inputs` axes of `x` with the first ones of `kernel`, and adds a bias unless it is None.
 
-    Computed in the type of `x`, with sums in float32; the result has the type of `x`.
+    Computed in the type of `x`, with sums in float32, and rounded to the type `result`, by default that of `x`.
 
     The derivative is written out so that both of its products are in the type of `x`, while the parameters, whatever
     theirs, get gradients that were never rounded to that. Tokens are laid along one axis first: the kernel's gradient
     wants them transposed, and XLA on a CPU does that, fused with what comes before, much faster on two axes.
     """
-    return _affine(x, kernel, bias, inputs, _precision())
+    return _affine(x, kernel, bias, inputs, jnp.dtype(result or x.dtype), _precision())
 
 
 def _precision() -> Any:
@@ -31,9 +38,9 @@ def _precision() -> Any:
     return jax.config.jax_default_matmul_precision
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _affine(x: Any, kernel: Any, bias: Any, inputs: int, precision: Any) -> Any:
-    return _affine_forward(x, kernel, bias, inputs, precision)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _affine(x: Any, kernel: Any, bias: Any, inputs: int, result: jnp.dtype, precision: Any) -> Any:
+    return _affine_forward(x, kernel, bias, inputs, result, precision)[0]
 
 
 def _contract(one: Any, other: Any, axes: Axes, precision: Any) -> Float[Array, "..."]:
@@ -41,25 +48,30 @@ def _contract(one: Any, other: Any, axes: Axes, precision: Any) -> Float[Array, 
     return jax.lax.dot_general(one, other, (axes, ((), ())), precision=precision, preferred_element_type=jnp.float32)
 
 
-def _affine_forward(x: Any, kernel: Any, bias: Any, inputs: int, precision: Any) -> tuple[Any, tuple[Any, ...]]:
+def _affine_forward(
+    x: Any, kernel: Any, bias: Any, inputs: int, result: jnp.dtype, precision: Any
+) -> tuple[Any, tuple[Any, ...]]:
     tokens, features = x.shape[: x.ndim - inputs], kernel.shape[inputs:]
     x = x.reshape(-1, *kernel.shape[:inputs])
     axes = tuple(range(1, 1 + inputs)), tuple(range(inputs))
     outcome = _contract(x, kernel.astype(x.dtype), axes, precision)
-    outcome = (outcome if bias is None else outcome + bias).astype(x.dtype)
+    outcome = (outcome if bias is None else outcome + bias).astype(result)
     return outcome.reshape(*tokens, *features), (x, kernel, bias)
 
 
-def _affine_backward(inputs: int, precision: Any, saved: tuple[Any, ...], gradient: Any) -> tuple[Any, Any, Any]:
+def _affine_backward(
+    inputs: int, _: jnp.dtype, precision: Any, saved: tuple[Any, ...], gradient: Any
+) -> tuple[Any, Any, Any]:
     x, kernel, bias = saved
     features = kernel.shape[inputs:]
     tokens, gradient = gradient.shape[: gradient.ndim - len(features)], gradient.reshape(-1, *features)
+    to_bias = None if bias is None else gradient.astype(jnp.float32).sum(0).astype(bias.dtype)
+    gradient = gradient.astype(x.dtype)
     axes = tuple(range(1, gradient.ndim)), tuple(range(inputs, kernel.ndim))
     to_x = _contract(gradient, kernel.astype(x.dtype), axes, precision)
     # XLA on a CPU has no bfloat16 product with several axes of features, so it gets float32 there.
     wide = jnp.float32 if len(features) > 1 and jax.default_backend() == "cpu" else x.dtype
     to_kernel = _contract(x.astype(wide), gradient.astype(wide), ((0,), (0,)), precision)
-    to_bias = None if bias is None else gradient.astype(jnp.float32).sum(0).astype(bias.dtype)
     return to_x.astype(x.dtype).reshape(*tokens, *x.shape[1:]), to_kernel.astype(kernel.dtype), to_bias
 
 

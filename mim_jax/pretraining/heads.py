@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mim_jax.models.layers import Dense, Dtype, LayerNorm
+from mim_jax.models.layers import Dense, LayerNorm
 
 STATISTICS = "statistics"
 """Name of the Flax collection of running statistics."""
@@ -134,20 +134,24 @@ def _moments(x: Float[Array, "*b d"]) -> tuple[Float[Array, "d"], Float[Array, "
 
 
 class ProjectionHead(nn.Module):
-    """Linear maps without bias; behind each but the last a norm and an activation."""
+    """Linear maps without bias; behind each but the last a norm and an activation.
+
+    All in float32, whatever the encoder computes in: the vectors of a batch differ by little, and a batch norm makes
+    the roundings of what they have in common as large as what they differ in.
+    """
 
     config: HeadConfig
-    dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b d"], training: bool = False) -> Float[Array, "b d"]:
         """Maps one vector per image to one of the same width; `training` is for batch norm."""
-        outputs = self.config.outputs(x.shape[-1])
+        x, outputs = x.astype(jnp.float32), self.config.outputs(x.shape[-1])
         for layer, width in enumerate(outputs):
-            x = Dense((width,), use_bias=False, dtype=self.dtype, name=f"layer{layer}")(x)
+            with jax.default_matmul_precision("highest"):
+                x = Dense((width,), use_bias=False, name=f"layer{layer}")(x)
             if layer < len(outputs) - 1:
                 x = ACTIVATIONS[self.config.activation](self._normalise(x, f"norm{layer}", training))
-        return x.astype(jnp.float32)
+        return x
 
     def _normalise(self, x: Float[Array, "b d"], name: str, training: bool) -> Float[Array, "b d"]:
         if self.config.norm == "batch":

@@ -87,8 +87,7 @@ class Lut:
     @property
     def heads(self) -> dict[str, ProjectionHead]:
         """The modules of projector and predictor."""
-        dtype = jnp.dtype(self.mae.computation.dtype)
-        return {name: ProjectionHead(getattr(self, name), dtype) for name in ("projector", "predictor")}
+        return {name: ProjectionHead(getattr(self, name)) for name in ("projector", "predictor")}
 
     @property
     def student_views(self) -> int:
@@ -147,7 +146,7 @@ class Lut:
             latents.append(self.encoder.apply(variables, images[:, 1], keep=keep, dropout_key=keys[1]).patches)
         vectors = []
         for latent in latents:
-            vector, statistics = self._through_heads(parameters, statistics, latent.mean(axis=1))
+            vector, statistics = self._through_heads(parameters, statistics, latent.astype(jnp.float32).mean(axis=1))
             vectors.append(vector)
         return Student(reconstruction, jnp.stack(vectors, axis=1), statistics)
 
@@ -172,7 +171,7 @@ class Lut:
         """
         parameters, statistics = jax.lax.stop_gradient((teacher["parameters"], teacher["statistics"]))
         views = images.reshape(-1, *images.shape[2:])
-        mean = self.encoder.apply({"params": parameters["encoder"]}, views).patches.mean(axis=1)
+        mean = self.encoder.apply({"params": parameters["encoder"]}, views).patches.astype(jnp.float32).mean(axis=1)
         variables = {"params": parameters["projector"], STATISTICS: statistics["projector"]}
         return self.heads["projector"].apply(variables, mean).reshape(*images.shape[:2], -1)
 

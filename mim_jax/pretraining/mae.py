@@ -69,8 +69,7 @@ class Decoder(nn.Module):
         blocks = Blocks(config.depth, config.block, computation=self.computation, name="blocks")
         tokens, _, _ = blocks(tokens.astype(dtype))
         tokens = LayerNorm(config.norm_epsilon, dtype, name="norm")(tokens)
-        prediction = Dense((self.patch_values,), dtype=dtype, name="pred")(tokens[:, self.prefix :])
-        return prediction.astype(jnp.float32)
+        return Dense((self.patch_values,), dtype=dtype, result=jnp.float32, name="pred")(tokens[:, self.prefix :])
 
 
 class Reconstruction(NamedTuple):

@@ -77,7 +77,8 @@ class SimMIM(Memoryless):
         """The decoder's module: one linear map from a token to the pixels that it stands for."""
         config = self.encoder_config
         features = (config.channels, *config.output_stride)
-        return Dense(features, kernel_init="torch_default", dtype=jnp.dtype(self.computation.dtype))
+        dtype = jnp.dtype(self.computation.dtype)
+        return Dense(features, kernel_init="torch_default", dtype=dtype, result=jnp.float32)
 
     @property
     def _cells(self) -> tuple[Pair, Pair]:
@@ -102,7 +103,7 @@ class SimMIM(Memoryless):
         """Encodes with the masked patches replaced, and predicts the whole image."""
         config, mask = self.encoder_config, batch["mask"]
         out = self.encoder.apply({"params": parameters["encoder"]}, batch["image"], mask=mask, dropout_key=key)
-        pixels = self.decoder.apply({"params": parameters["decoder"]}, out.patches).astype(jnp.float32)
+        pixels = self.decoder.apply({"params": parameters["decoder"]}, out.patches)
         prediction = rearrange(pixels, "b (y x) c p q -> b (y p) (x q) c", y=out.grid[0])
         masked = spread_cells(mask, config.grid, config.patch_size)
         return Reconstruction(out.patches, prediction, masked.reshape(-1, *config.image_size, 1))

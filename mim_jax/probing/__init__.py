@@ -1,1 +1,1 @@
-"""What a frozen encoder knows: nearest neighbours and linear probes."""
+"""What a frozen encoder knows: nearest neighbours, logistic regression and trained heads."""

@@ -1,6 +1,7 @@
-"""All probes of one encoder: nearest neighbours and a linear classifier, with few labels and with all."""
+"""Probes of features: nearest neighbours and logistic regression, with few labels and with all."""
 
 import functools
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,11 +9,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mim_jax.errors import InputError
+from mim_jax.ops.intervals import interval_of_mean
 from mim_jax.probing.draws import draw_per_class
 from mim_jax.probing.features import ProbeData
 from mim_jax.probing.knn import knn_accuracy
-from mim_jax.probing.linear import linear_probe
-from mim_jax.probing.results import ProbeResult
+from mim_jax.probing.logistic import logistic_probe
+from mim_jax.probing.selection import wilson_interval
+from mim_jax.probing.table import ProbeRow, Read
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
@@ -23,7 +26,7 @@ Outcome = tuple[float, dict[str, Any]]
 
 
 def probe_features(
-    name: str,
+    read: Read,
     train_x: Float[np.ndarray, "_ _"],
     train_y: Int[np.ndarray, "_"],
     test_x: Float[np.ndarray, "_ _"],
@@ -32,34 +35,67 @@ def probe_features(
     seed: int,
     shots: Sequence[int] = (1, 5, 10),
     draws: int = 5,
-) -> list[ProbeResult]:
-    """Probes the features of the encoder `name` with `shots` labels a class (mean of `draws`) and with all.
+) -> list[ProbeRow]:
+    """Probes the features of what was `read` with `shots` labels a class (mean of `draws`) and with all.
 
     `train_x` is `[n d]` with labels `train_y` `[n]`, `test_x` is `[m d]` with labels `test_y` `[m]`.
     The draws depend on labels and seed only: every encoder is probed with the same images. k-NN takes
-    `min(20, labels a class)` neighbours, so one label a class means the nearest neighbour; the linear probe has a
-    fixed regularisation with few labels and chooses it on a held-out tenth of the training images with all.
+    `min(20, labels a class)` neighbours, so one label a class means the nearest neighbour; logistic regression
+    has a fixed regularisation with few labels and chooses it on a held-out tenth of the training images with all.
 
     Raises:
         InputError: for features or labels that no probe can use, or a class with fewer images than shots.
     """
-    data = ProbeData(name, train_x, train_y, test_x, test_y)
+    data = ProbeData(read.encoder, train_x, train_y, test_x, test_y)
     for count in shots:  # before anything is fitted
         drawn_per_class(data, count)
+    options = {"draws": draws, "seed": seed, "neighbours": min(NEIGHBOURS, len(data.train_labels))}
     return [
-        _result(data, protocol, labels_per_class, draws, seed)
+        probe_row(read, data, protocol, labels_per_class, **options)
         for protocol in PROTOCOLS
         for labels_per_class in (*shots, None)
     ]
 
 
-def _result(data: ProbeData, protocol: str, labels_per_class: int | None, draws: int, seed: int) -> ProbeResult:
-    neighbours = min(NEIGHBOURS, len(data.train_labels))
-    outcomes = probe_with_labels(data, protocol, labels_per_class, draws=draws, seed=seed, neighbours=neighbours)
-    accuracies = [accuracy for accuracy, _ in outcomes]
-    deviation = float(np.std(accuracies, ddof=1)) if len(outcomes) > 1 else None
-    mean, details = float(np.mean(accuracies)), _common_details(outcomes)
-    return ProbeResult(data.encoder, protocol, labels_per_class, mean, deviation, len(outcomes), details)
+def probe_row(
+    read: Read,
+    data: ProbeData,
+    protocol: str,
+    labels: float | int | None,
+    *,
+    draws: int,
+    seed: int,
+    neighbours: int = NEIGHBOURS,
+    temperature: float = TEMPERATURE,
+) -> ProbeRow:
+    """The row of so many labels a class, or of this share of them if below 1; None for all.
+
+    The interval of all labels is over test images, that of few over draws. Raises what `probe_with_labels` raises.
+    """
+    started, options = time.monotonic(), {"neighbours": neighbours, "temperature": temperature}
+    outcomes = probe_with_labels(data, protocol, labels, draws=draws, seed=seed, **options)
+    accuracies, images = np.array([accuracy for accuracy, _ in outcomes]), len(data.test_labels)
+    mean = float(accuracies.mean())
+    low, high = wilson_interval(round(mean * images), images) if labels is None else _interval_of_draws(accuracies)
+    return ProbeRow(
+        *read,
+        protocol,
+        accuracy=mean,
+        low=low,
+        high=high,
+        images=images,
+        seconds=time.monotonic() - started,
+        labels_per_class=None if labels is None else round(float(drawn_per_class(data, labels).mean())),
+        draws=len(outcomes),
+        deviation=float(accuracies.std(ddof=1)) if len(outcomes) > 1 else None,
+        details=_common_details(outcomes),
+    )
+
+
+def _interval_of_draws(accuracies: Float[np.ndarray, "n"]) -> tuple[float, float]:
+    """95 % interval of the mean over draws, as far as shares go; NaN for a single draw."""
+    low, high = np.clip(interval_of_mean(accuracies), 0, 1)
+    return float(low), float(high)
 
 
 def probe_with_labels(
@@ -118,16 +154,16 @@ def _knn(data: ProbeData, labels_per_class: int | None, *, seed: int, neighbours
     return knn_accuracy(*_arrays(data), **details), details
 
 
-def _linear(
+def _logistic(
     data: ProbeData, labels_per_class: int | None, *, seed: int, neighbours: int, temperature: float
 ) -> Outcome:
     fixed = None if labels_per_class is None else FEW_SHOT_INVERSE_REGULARISATION
-    outcome = linear_probe(*_arrays(data), inverse_regularisation=fixed, seed=seed)
+    outcome = logistic_probe(*_arrays(data), inverse_regularisation=fixed, seed=seed)
     details = {"inverse_regularisation": outcome.inverse_regularisation, "converged": outcome.converged}
     return outcome.accuracy, details
 
 
-PROTOCOLS: dict[str, Callable[..., Outcome]] = {"k-NN": _knn, "linear": _linear}
+PROTOCOLS: dict[str, Callable[..., Outcome]] = {"k-NN": _knn, "logistic": _logistic}
 
 
 def _arrays(data: ProbeData) -> tuple[np.ndarray, ...]:

@@ -1,14 +1,35 @@
-"""The tidy table of a probing run: one row a reading and protocol."""
+"""The tidy table of probes, `probes.csv`: the row, the table, the files."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 
 from mim_jax.files import write_atomically
-from mim_jax.probing.results import aligned
+
+RAW_PIXELS = "pixels"
+"""What stands for a pooling where the pixels themselves were probed, without any encoder."""
+
+WHOLE_NUMBERS = ("layer", "labels_per_class")
+"""Columns of whole numbers that may be missing."""
+
+
+class Read(NamedTuple):
+    """What features are of.
+
+    Attributes:
+        encoder: name of the encoder.
+        layer: number of the block that was read, from 1; None for raw pixels.
+        pooling: how its tokens became a vector.
+        final_norm: whether the encoder's final norm came first.
+    """
+
+    encoder: str
+    layer: int | None
+    pooling: str
+    final_norm: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,23 +38,27 @@ class ProbeRow:
 
     Attributes:
         encoder: name of the encoder.
-        layer: number of the block that was read, from 1.
-        pooling: how its tokens became a vector.
+        layer: number of the block that was read, from 1; None for raw pixels.
+        pooling: how its tokens became a vector; `RAW_PIXELS` for raw pixels.
         final_norm: whether the encoder's final norm came first.
-        protocol: "trained", "k-NN" or "logistic".
+        protocol: "trained" (a head, and its pooling where that has parameters, by stochastic gradients: with a fixed
+            pooling the field's linear probe), "k-NN", or "logistic" (logistic regression, fitted to the end).
         accuracy: top-1 accuracy in [0, 1] (with few labels the mean over draws).
-        low: lower end of its 95 % interval (with few labels, over draws).
+        low: lower end of its 95 % interval, of Wilson over test images, or with few labels of Student over draws; NaN
+            for a single draw.
         high: upper end.
         images: number of test images.
+        parameters: numbers that were trained, of the head and its pooling; 0 for other protocols.
+        seconds: time that the probe took; of "trained", all of the encoder's probes together.
         labels_per_class: labelled training images of every class (on average, where it was a share of them); None
             for all.
-        parameters: numbers that were trained, of the head and its pooling.
-        seconds: time that the encoder's probes of this protocol took, all together.
+        draws: number of draws of labelled images; 1 with all labels.
+        deviation: sample standard deviation over draws; None for a single one.
         details: settings and what was chosen, by name.
     """
 
     encoder: str
-    layer: int
+    layer: int | None
     pooling: str
     final_norm: bool
     protocol: str
@@ -44,39 +69,27 @@ class ProbeRow:
     parameters: int = 0
     seconds: float = 0.0
     labels_per_class: int | None = None
-    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    draws: int = 1
+    deviation: float | None = None
+    details: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 def probe_table(rows: Sequence[ProbeRow]) -> pd.DataFrame:
-    """One row each; the details follow as columns of their own."""
+    """One row each, one column a field; the details follow as columns of their own."""
     plain = [dataclasses.asdict(row) for row in rows]
-    table = pd.DataFrame([row | row.pop("details") for row in plain])
-    return table.astype({"labels_per_class": "Int64"})
+    return _typed(pd.DataFrame([row | row.pop("details") for row in plain]))
 
 
-def save_table(table: pd.DataFrame, folder: Path) -> None:
+def save_table(table: pd.DataFrame, folder: str | Path) -> None:
     """Writes `probes.csv` and `probes.json` (a list of records; what is missing is null)."""
-    write_atomically(folder / "probes.csv", table.to_csv(index=False))
-    write_atomically(folder / "probes.json", table.to_json(orient="records", indent=2) + "\n")
+    write_atomically(Path(folder) / "probes.csv", table.to_csv(index=False))
+    write_atomically(Path(folder) / "probes.json", table.to_json(orient="records", indent=2) + "\n")
 
 
-def table_text(table: pd.DataFrame) -> str:
-    """The table for a terminal: readings down, encoders across, accuracies in percent."""
-    keys = ["protocol", "labels_per_class", "layer", "pooling", "final_norm"]
-    encoders = list(dict.fromkeys(table["encoder"]))
-    rows = [[*_titles(), *encoders]]
-    for values, group in table.groupby(keys, sort=False, dropna=False):
-        cells = dict(zip(group["encoder"], group["accuracy"]))
-        shown = [f"{100 * cells[name]:.1f}" if name in cells else "-" for name in encoders]
-        rows.append([*_labels(values), *shown])
-    return aligned(rows)
+def read_table(folder: str | Path) -> pd.DataFrame:
+    """The table that `save_table` wrote, of a run or of a probing run."""
+    return _typed(pd.read_csv(Path(folder) / "probes.csv", float_precision="round_trip"))
 
 
-def _titles() -> list[str]:
-    return ["protocol", "labels", "block", "pooling"]
-
-
-def _labels(values: Sequence[Any]) -> list[str]:
-    protocol, labels, layer, pooling, norm = values
-    amount = "all" if pd.isna(labels) else f"{labels} a class"
-    return [protocol, amount, str(layer), pooling + " + norm" * bool(norm)]
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    return table.astype(dict.fromkeys(WHOLE_NUMBERS, "Int64") | {"deviation": "float64"})

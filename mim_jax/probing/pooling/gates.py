@@ -30,7 +30,7 @@ class Cbam(LearnedWeights):
     @nn.compact
     def attend(self, frozen: FrozenTokens, training: bool = False) -> Attended:
         """The feature, and the spatial gate."""
-        x = frozen.map
+        x = frozen.map.astype(jnp.float32)
         gated = x * self._channel_gate(x)
         places = self._spatial_gate(gated, training)
         pooled = nn.relu(gated * places + x).mean(axis=(1, 2))

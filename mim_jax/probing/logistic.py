@@ -1,4 +1,4 @@
-"""Linear probe: multinomial logistic regression on frozen features."""
+"""Multinomial logistic regression on frozen features, fitted to the end."""
 
 import dataclasses
 import warnings
@@ -21,8 +21,8 @@ TOLERANCE = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
-class LinearProbe:
-    """Outcome of a linear probe.
+class LogisticProbe:
+    """Outcome of a logistic regression.
 
     Attributes:
         accuracy: top-1 accuracy on the test set, in [0, 1].
@@ -35,7 +35,7 @@ class LinearProbe:
     converged: bool
 
 
-def linear_probe(
+def logistic_probe(
     train_features: Float[np.ndarray, "n d"],
     train_labels: Int[np.ndarray, "n"],
     test_features: Float[np.ndarray, "m d"],
@@ -43,7 +43,7 @@ def linear_probe(
     *,
     inverse_regularisation: float | None = None,
     seed: int = 0,
-) -> LinearProbe:
+) -> LogisticProbe:
     """Fits on standardised training features by L-BFGS, in float32, and tests once.
 
     Unless `inverse_regularisation` is given, it is the value of `REGULARISATION_PATH` with the best accuracy on a
@@ -57,7 +57,7 @@ def linear_probe(
     train, test = _standardise(train_features, test_features)
     model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, tol=TOLERANCE)
     converged = _fit(model, train, train_labels)
-    return LinearProbe(float(model.score(test, test_labels)), strength, converged)
+    return LogisticProbe(float(model.score(test, test_labels)), strength, converged)
 
 
 def _choose(features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, "n"], seed: int) -> float:
