@@ -76,6 +76,16 @@ def open_list(path: str, split: str) -> ImageFiles:
     `{split}` in the path is replaced by the split; a path without it holds the training images only.
     Raises `InputError` for a missing or empty file, a missing first image, or a bad label.
     """
+    file = check_list(path, split)
+    text = file.read_text(encoding="utf-8", errors="surrogateescape")
+    lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if not lines:
+        raise InputError(f"The list file {file} is empty: write one image path per line.")
+    return _listed(file, [_parse_line(line, f"{file}, line {number}") for number, line in lines])
+
+
+def check_list(path: str, split: str) -> Path:
+    """The list file of a split; raises InputError if there is none."""
     if "{split}" not in path and split not in TRAINING_FOLDERS:
         raise InputError(
             f"The list file {path} serves the split 'train' only, not {split!r}: "
@@ -84,11 +94,14 @@ def open_list(path: str, split: str) -> ImageFiles:
     file = Path(path.replace("{split}", split)).expanduser()
     if not file.is_file():
         raise InputError(f"The list file {file} does not exist.")
-    text = file.read_text(encoding="utf-8", errors="surrogateescape")
-    lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
-    if not lines:
-        raise InputError(f"The list file {file} is empty: write one image path per line.")
-    return _listed(file, [_parse_line(line, f"{file}, line {number}") for number, line in lines])
+    return file
+
+
+def check_folder(root: str, split: str, *, needs_labels: bool = False) -> None:
+    """Raises InputError if a split has no folder or, where labels are needed, no folders of classes."""
+    folder = _split_folder(Path(root).expanduser(), split)
+    if needs_labels and not _subfolders(folder):
+        raise InputError(f"{folder} has no labels: put the images into one folder for each class.")
 
 
 def _split_folder(root: Path, split: str) -> Path:

@@ -5,10 +5,8 @@ import dataclasses
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, UInt8
 
+from mim_jax.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from mim_jax.errors import InputError
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclasses.dataclass(frozen=True)

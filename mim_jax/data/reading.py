@@ -88,7 +88,7 @@ class Reader:
 
     def _note(self, index: int, error: CorruptImage) -> None:
         if self.on_corrupt == "stop":
-            raise InputError(f"{error}; remove or replace it, or set on_corrupt to 'skip'.") from error
+            raise InputError(f"{error}; replace it, or set on_corrupt to 'skip'.") from error
         self.corrupt.add(index, error)
 
 

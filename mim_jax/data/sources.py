@@ -2,12 +2,13 @@
 
 import difflib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from mim_jax.data.arrays import open_digits
-from mim_jax.data.folder import open_folder, open_list
+from mim_jax.data.folder import check_folder, check_list, open_folder, open_list
 from mim_jax.data.record import Source
-from mim_jax.data.tfds import open_tfds
+from mim_jax.data.tfds import check_tfds, open_tfds
 from mim_jax.errors import InputError
 
 
@@ -43,3 +44,24 @@ def _unknown(source: str, path: str) -> str:
         f"The data source {source!r} is none of 'digits', 'tfds:name', a list file (*.txt) or a folder: "
         f"there is no folder {path}.{hint}"
     )
+
+
+def check_source(source: str, splits: Sequence[str], data_dir: str = "", *, needs_labels: bool = False) -> None:
+    """Raises InputError for what the names of folders and files tell of a source, before JAX is imported.
+
+    No image is opened, and no folder of images is listed.
+    """
+    kind, _, rest = source.partition(":")
+    path = os.path.join(os.path.expanduser(data_dir), os.path.expanduser(rest if kind == "folder" else source))
+    if source == "digits":
+        return
+    if kind == "tfds":
+        check_tfds(rest, data_dir)
+        return
+    for split in splits:
+        if source.endswith(".txt"):
+            check_list(path, split)
+        elif kind == "folder" or Path(path).is_dir():
+            check_folder(path, split, needs_labels=needs_labels)
+        else:
+            raise InputError(_unknown(source, path))

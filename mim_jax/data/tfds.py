@@ -79,6 +79,11 @@ def open_tfds(name: str, split: str, data_dir: str = "") -> TfdsImages:
     return TfdsImages(f"{name}/{split}", records, parse, mode, _class_names(wanted))
 
 
+def check_tfds(name: str, data_dir: str = "") -> None:
+    """Raises InputError if nothing is prepared under that name; TFDS is not imported."""
+    _prepared_folder(name, data_dir)
+
+
 def _prepared_folder(name: str, data_dir: str) -> Path:
     """Folder of the asked (or the newest) version of a data set."""
     if not (parts := _NAME.fullmatch(name)):

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from mim_jax.files import write_atomically
+from mim_jax.paths import local_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ def results_table(results: Sequence[ProbeResult]) -> pd.DataFrame:
 
 def save_results(table: pd.DataFrame, folder: str | Path, name: str = "probes") -> tuple[Path, Path]:
     """Writes the table as `name.csv` and `name.json` (a list of records; what is missing is null)."""
-    csv, json = Path(folder) / f"{name}.csv", Path(folder) / f"{name}.json"
+    csv, json = (local_path(folder) / f"{name}.{kind}" for kind in ("csv", "json"))
     write_atomically(csv, table.to_csv(index=False))
     write_atomically(json, table.to_json(orient="records", indent=2) + "\n")
     return csv, json

@@ -12,7 +12,7 @@ from flax.traverse_util import unflatten_dict
 
 from mim_jax.errors import InputError
 from mim_jax.models.build import family
-from mim_jax.models.presets import nearest_preset, preset
+from mim_jax.models.presets import nearest_preset
 from mim_jax.weights.architecture import (
     Architecture,
     checked_statements,
@@ -23,42 +23,13 @@ from mim_jax.weights.architecture import (
 from mim_jax.weights.arrangement import arrange, contiguous
 from mim_jax.weights.evidence import Evidence
 from mim_jax.weights.files.checkpoint_file import CheckpointFile, open_checkpoint
-from mim_jax.weights.layouts import LAYOUTS, Layout
+from mim_jax.weights.layouts import Layout
 from mim_jax.weights.matching import Entry, left_out, match
 from mim_jax.weights.model import Model, parameter_shapes
+from mim_jax.weights.options import Options
 from mim_jax.weights.recognition import recognise
 from mim_jax.weights.rules import Rule
 from mim_jax.weights.state_dicts import StateDict, find_state_dicts, is_tensor, select_state_dict
-
-DTYPES = ("float32", "bfloat16", "float16", "float64", "keep")
-"""Types that weights can be given; "keep" leaves every array in the type that it has in the file."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What a user can ask for.
-
-    Attributes:
-        select: components of the place of the network that is wanted, such as "student" or "momentum_encoder".
-        layout: name of the layout, instead of recognising it.
-        stated: fields that are so, such as `{"num_heads": 12}`.
-        dtype: type of the weights, of `DTYPES`.
-        lenient: leaves out arrays that the layout does not know, instead of refusing them.
-        allow_nonfinite: takes NaN and infinity.
-    """
-
-    select: str = ""
-    layout: str = ""
-    stated: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    dtype: str = "float32"
-    lenient: bool = False
-    allow_nonfinite: bool = False
-
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise InputError(f"weights cannot be of type '{self.dtype}'; choose one of {', '.join(DTYPES)}")
-        if self.layout:
-            preset(LAYOUTS, self.layout, "layout")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,12 +117,12 @@ class Import:
         return {"files": files, "format": self.file.format, "network": self.place, "layout": self.layout.name}
 
 
-def understand(path: str | Path, options: Options = Options()) -> Import:
-    """Opens a checkpoint and works out what it holds, without reading its arrays.
+def understand(source: str | Path | CheckpointFile, options: Options = Options()) -> Import:
+    """Works out what a checkpoint holds, given by its path or opened already, without reading its arrays.
 
     Raises InputError, naming the file, for whatever cannot be read or does not fit.
     """
-    file = open_checkpoint(Path(path))
+    file = source if isinstance(source, CheckpointFile) else open_checkpoint(source)
     try:
         return _understand(file, options)
     except InputError as error:

@@ -11,7 +11,7 @@ from mim_jax.errors import InputError
 from mim_jax.models.presets import encoder_config
 from mim_jax.pretraining.mae import DecoderConfig, MaskedAutoencoder
 from mim_jax.weights.exporting import export, export_arrays
-from mim_jax.weights.importing import Options, understand
+from mim_jax.weights.importing import understand
 from mim_jax.weights.layouts import LAYOUTS
 from mim_jax.weights.loading import load
 from mim_jax.weights.model import Model

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from mim_jax.errors import InputError
+from mim_jax.errors import InputError, unreadable
+from mim_jax.paths import local_path
 from mim_jax.weights.files.content import checked
-from mim_jax.weights.files.tensors import DTYPES, MOST_AXES, FileStorage, StoredTensor, contiguous, shown, unreadable
+from mim_jax.weights.files.tensors import DTYPES, MOST_AXES, FileStorage, StoredTensor, contiguous, shown
 
 LONGEST_HEADER = 100_000_000  # as in the format's own library
 METADATA = "__metadata__"
@@ -54,7 +55,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, StoredTensor], dict[st
 
     Raises InputError for a file with a damaged header, holes, overlaps, a tail, or unknown types, naming the tensor.
     """
-    path = Path(path)
+    path = local_path(path)
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
@@ -91,7 +92,7 @@ def write_safetensors(
     named = {name: (np.dtype(dtype), tuple(shape), source) for name, (dtype, shape, source) in dict(tensors).items()}
     if hasattr(file, "write"):
         return _write(file, named, metadata)
-    path = Path(file)
+    path = local_path(file)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
