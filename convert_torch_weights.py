@@ -106,8 +106,8 @@ def _convert(source: Path, flags: argparse.Namespace) -> int:
     output, changes, options = local_path(flags.output), _changes(flags), _options(flags)
     if check_weights(source) is None:
         raise InputError(f"{source} is a model of ours and needs no conversion; use it as it is, or --to torch")
-    check_apart(source, output)
     check_output(output, flags.overwrite)
+    check_apart(source, output)
     from mim_jax.weights.converting import convert, convert_adapted
 
     with interruptible():
@@ -150,8 +150,8 @@ def _export(source: Path, flags: argparse.Namespace) -> int:
 
     output = local_path(flags.output)
     check_weights(source)
-    check_apart(source, output)
     check_export(output, flags.overwrite)
+    check_apart(source, output)
     check_layout(flags.layout)
     from mim_jax.weights.exporting import export
     from mim_jax.weights.loading import load

@@ -53,6 +53,8 @@ def _workdir() -> Path:
     """The folder of the run."""
     from mim_jax.paths import local_path
 
+    if "://" in _WORKDIR.value:
+        raise InputError(f"--workdir={_WORKDIR.value} is no local folder; mount the bucket and give its path")
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     return local_path(_WORKDIR.value or f"runs/{name}")
 

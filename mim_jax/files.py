@@ -50,5 +50,5 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"{path} does not hold whole arrays ({reason}); move it elsewhere, and it is computed again"
+            f"{path} cannot be read as arrays ({reason}); move it elsewhere, and it is computed again"
         ) from error

@@ -59,9 +59,9 @@ def _check_place(workdir: Path) -> None:
     """Raises InputError if no run can write here."""
     there = next(path for path in (workdir, *workdir.parents) if path.exists() or path.is_symlink())
     if not there.exists():
-        raise InputError(f"the workdir {workdir} cannot be made: {there} is a link to nothing; choose another")
+        raise InputError(f"cannot write {workdir}: {there} is a link to nothing; choose another --workdir")
     if not there.is_dir():
-        raise InputError(f"the workdir {workdir} cannot be made: {there} is a file; choose another --workdir")
+        raise InputError(f"cannot write {workdir}: {there} is a file; choose another --workdir")
     if not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f"cannot write {workdir}: {there} may not be written; choose another --workdir")
     if is_model_directory(workdir) and not (workdir / CONFIG).exists() and not (workdir / STEPS).exists():

@@ -35,7 +35,7 @@ def _check_model_directory(folder: Path) -> None:
         return
     steps = folder / STEPS
     if not steps.is_dir() or not any(step.name.isdecimal() for step in steps.iterdir()):
-        raise InputError(f"{folder} is the folder of a run that has saved no checkpoint yet; let it go on until it has")
+        raise InputError(f"There is no checkpoint in {steps}: let that run go on until it has saved one")
 
 
 def _check_place(path: Path) -> None:

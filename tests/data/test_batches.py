@@ -194,7 +194,7 @@ def test_batches_with_corrupt_records_are_still_pure(tmp_path):
 def test_a_corrupt_image_stops_the_run_if_asked_to(tmp_path, threads):
     source = open_source(str(_folder(tmp_path, 6, corrupt=(2,))), "train")
     batches = TrainingBatches(source, CROP, batch_size=6, seed=0, on_corrupt="stop", num_threads=threads)
-    with pytest.raises(InputError, match="002.jpg cannot be read .*remove or replace it, or set on_corrupt to 'skip'"):
+    with pytest.raises(InputError, match="002.jpg cannot be read .*; replace it, or set on_corrupt to 'skip'"):
         next(batches.iterate(0, 1))
     crop = make_transform("evaluation", image_size=(8, 8))
     with pytest.raises(InputError, match="002.jpg cannot be read"):

@@ -16,6 +16,7 @@ from mim_jax.weights.layouts import LAYOUTS
 from mim_jax.weights.loading import load
 from mim_jax.weights.model import Model
 from mim_jax.weights.model_directory import save_model
+from mim_jax.weights.options import Options
 from tests import golden_cases as golden
 from tests.weights.test_import_parity import HUGGING_FACE, MAE, MASKED, NETWORKS, statements
 
