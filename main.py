@@ -122,6 +122,8 @@ def _parse(arguments: list[str]) -> list[str]:
         rest = app.parse_flags_with_usage(arguments)
         getattr(_CONFIG.value, "keys", None)  # a file that cannot be loaded is reported when it is first used
         return rest
+    except BrokenPipeError:
+        raise  # nobody reads the help to its end
     except (AttributeError, KeyError) as error:
         key, hint = re.search(r"(\w+)", str(error)), re.search(r'Did you mean \\?"(\w+)', str(error))
         nearest = f"; did you mean '{hint[1]}'?" if hint else ""
