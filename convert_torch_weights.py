@@ -7,11 +7,20 @@ python convert_torch_weights.py checkpoint.pth --inspect
 python convert_torch_weights.py --list dinov2
 """
 
+from mim_jax.command_line import NOTHING_WRITTEN, interruptible, leave_on_interrupt, run_command
+
+if __name__ == "__main__":
+    leave_on_interrupt()  # before anything else is imported
+
 import argparse
 import gc
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from mim_jax.errors import InputError
+from mim_jax.paths import local_path
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -35,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", default="float32", help="float32, bfloat16, float16, float64, or keep")
     parser.add_argument("--lenient", action="store_true", help="leave out arrays that the layout does not know")
     parser.add_argument("--allow_nonfinite", action="store_true", help="take NaN and infinity")
-    parser.add_argument("--overwrite", action="store_true", help="replace a model directory that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output if it is there")
     change = parser.add_argument_group("for another size, as the originals fine-tune")
     change.add_argument("--image_size", metavar="H,W", help="image size in pixels")
     change.add_argument("--window", type=int, help="window of a Swin")
@@ -48,58 +57,61 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; a user's mistake ends in one sentence and status 2."""
-    flags = make_parser().parse_args(arguments)
-    from mim_jax.errors import InputError
-
-    try:
-        return _run(flags)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 0
+    return run_command(lambda: _run(make_parser().parse_args(arguments)), interrupted=NOTHING_WRITTEN, closed_pipe=0)
 
 
 def _run(flags: argparse.Namespace) -> int:
-    from mim_jax.errors import InputError
-
+    """What is wrong with flags and paths is told at once, before JAX is imported."""
     if flags.list is not None:
         from mim_jax.weights.known import table
 
-        print(table(flags.list))
-        return 0
+        return _tell([table(flags.list)])
     if flags.checkpoint is None:
         raise InputError("no checkpoint given; try convert_torch_weights.py CHECKPOINT OUTPUT, or --list")
     if flags.output is None and not flags.inspect:
         raise InputError("no output given; name a folder to write, or take --inspect")
+    source = local_path(flags.checkpoint)
     if flags.inspect:
-        from mim_jax.weights.inspecting import inspect
+        return _inspect(source, flags)
+    return _export(source, flags) if flags.to else _convert(source, flags)
 
-        for line in inspect(Path(flags.checkpoint), _options(flags)):
-            print(line)
-        return 0
-    return _export(flags) if flags.to else _convert(flags)
+
+def _tell(lines: Iterable[str]) -> int:
+    for line in lines:
+        print(line)
+    return 0
 
 
 def _options(flags: argparse.Namespace) -> Any:
-    from mim_jax.weights.converting import parse_statements
-    from mim_jax.weights.importing import Options
+    from mim_jax.weights.options import Options, parse_statements
 
     stated = parse_statements(flags.set)
     return Options(flags.select, flags.layout, stated, flags.dtype, flags.lenient, flags.allow_nonfinite)
 
 
-def _convert(flags: argparse.Namespace) -> int:
-    from mim_jax.weights.files.checkpoint_file import open_checkpoint
-    from mim_jax.weights.files.hashing import hashing
+def _inspect(source: Path, flags: argparse.Namespace) -> int:
+    from mim_jax.weights.checking import check_weights
 
-    source, output, changes = Path(flags.checkpoint), Path(flags.output), _changes(flags)
-    file = open_checkpoint(source)
-    with hashing(file.files) as digest:  # begins before JAX is imported, which takes about as long
-        options = _options(flags)
+    options = _options(flags)
+    if check_weights(source) is None:
+        raise InputError(f"{source} is a model of ours and needs no conversion; its model.json says what it is")
+    from mim_jax.weights.inspecting import inspect
+
+    return _tell(inspect(source, options))
+
+
+def _convert(source: Path, flags: argparse.Namespace) -> int:
+    from mim_jax.weights.checking import check_weights
+    from mim_jax.weights.files.hashing import hashing
+    from mim_jax.weights.outputs import check_apart, check_output
+
+    output, changes, options = local_path(flags.output), _changes(flags), _options(flags)
+    file = check_weights(source)
+    if file is None:
+        raise InputError(f"{source} is a model of ours and needs no conversion; use it as it is, or --to torch")
+    check_output(output, flags.overwrite)
+    check_apart(source, output)
+    with hashing(file.files) as digest, interruptible():  # hashing goes on while JAX is imported
         from mim_jax.weights.converting import convert, convert_adapted
 
         common = {"overwrite": flags.overwrite, "digest": digest}
@@ -108,13 +120,11 @@ def _convert(flags: argparse.Namespace) -> int:
             lines = [f"note: {note}" for note in model.notes]
         else:
             lines = convert(file, output, options, **common).report()
-    print("\n".join([*lines, f"wrote {output}"]))
+    _tell([*lines, f"wrote {output}"])
     return _verify(source, output) if flags.verify else 0
 
 
 def _changes(flags: argparse.Namespace) -> dict[str, Any]:
-    from mim_jax.errors import InputError
-
     names = ("window", "relative_position_bias", "positions", "tables")
     changes = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
     if flags.image_size:
@@ -136,12 +146,22 @@ def _verify(source: Path, output: Path) -> int:
     return 0 if verification.passed else 1
 
 
-def _export(flags: argparse.Namespace) -> int:
+def _export(source: Path, flags: argparse.Namespace) -> int:
+    from mim_jax.weights.checking import check_weights
+    from mim_jax.weights.options import check_layout
+    from mim_jax.weights.outputs import check_apart, check_export
+
+    output = local_path(flags.output)
+    check_weights(source)
+    check_export(output, flags.overwrite)
+    check_apart(source, output)
+    check_layout(flags.layout)
     from mim_jax.weights.exporting import export
     from mim_jax.weights.loading import load
 
-    print(f"wrote {export(load(flags.checkpoint), Path(flags.output), flags.layout)}")
-    return 0
+    with interruptible():
+        written = export(load(source), output, flags.layout)
+    return _tell([f"wrote {written}"])
 
 
 if __name__ == "__main__":

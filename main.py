@@ -8,6 +8,11 @@
 Any key of the configuration can be changed with --config.group.key=value.
 """
 
+from mim_jax.command_line import INTERRUPTED, interruptible, leave_on_interrupt, run_command, tell_mistake
+
+if __name__ == "__main__":
+    leave_on_interrupt()  # before anything else is imported
+
 import importlib
 import re
 import sys
@@ -16,6 +21,8 @@ from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
+
+from mim_jax.errors import InputError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file (a Python file with get_config()).")
 _ENCODERS = flags.DEFINE_multi_string("encoder", [], "An encoder to probe or analyse, NAME=PATH; may be repeated.")
@@ -26,30 +33,42 @@ _COORDINATOR = flags.DEFINE_string("coordinator", "", "Address of process 0 (hos
 _PROCESSES = flags.DEFINE_integer("processes", 1, "Number of processes, with --coordinator.")
 _PROCESS = flags.DEFINE_integer("process", 0, "Number of this process, with --coordinator.")
 
+GO_ON = "{}; start the same command again to go on"
+
 
 def main(arguments: list[str]) -> int:
-    """Runs the experiment; a user's mistake ends in one sentence and status 2."""
-    from mim_jax.errors import InputError
+    """Runs the experiment; raises InputError for a user's mistake."""
+    if len(arguments) > 1:
+        raise InputError(f"unexpected argument '{arguments[1]}'; flags begin with --")
+    if _CONFIG.value is None:
+        raise InputError("no configuration given; try --config=configs/quickstart.py")
+    from mim_jax.experiments.early_checks import check_run
 
-    try:
-        if len(arguments) > 1:
-            raise InputError(f"unexpected argument '{arguments[1]}'; flags begin with --")
-        if _CONFIG.value is None:
-            raise InputError("no configuration given; try --config=configs/quickstart.py")
-        return _run(_resolve(_CONFIG.value))  # resolved before JAX is imported: a wrong key is told at once
-    except InputError as error:
-        return _fail(error)
+    settings, workdir = _resolve(_CONFIG.value), _workdir()
+    check_run(settings, workdir)  # what is wrong with keys and paths is told at once, before JAX is imported
+    return _run(settings, workdir)
+
+
+def _workdir() -> Path:
+    """The folder of the run."""
+    from mim_jax.paths import local_path
+
+    if "://" in _WORKDIR.value:
+        raise InputError(f"--workdir={_WORKDIR.value} is no local folder; mount the bucket and give its path")
+    name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    return local_path(_WORKDIR.value or f"runs/{name}")
 
 
 def _resolve(config: Any) -> Any:
-    """Settings of the experiment that a configuration is of."""
-    from mim_jax.errors import InputError
+    """Settings of the experiment that a configuration is of, with full paths."""
+    from mim_jax.experiments.places import with_full_paths
 
     experiment = config.get("experiment", "pretrain")
     if _COMPAT.value and experiment != "analyze":
         raise InputError(f"--compat is not for the experiment '{experiment}'; leave it out")
     if _ENCODERS.value:
         config = _with_encoders(config, experiment)
+    config = with_full_paths(config)
     if experiment == "pretrain":
         from mim_jax.experiments.settings import resolve
 
@@ -67,8 +86,6 @@ def _resolve(config: Any) -> Any:
 
 def _with_encoders(config: Any, experiment: str) -> Any:
     """The configuration with the encoders of the command line instead of its own."""
-    from mim_jax.errors import InputError
-
     if "encoders" not in config:
         raise InputError(f"--encoder is not for the experiment '{experiment}'; leave it out")
     pairs = [pair.partition("=") for pair in _ENCODERS.value]
@@ -83,21 +100,19 @@ def _experiment(settings: Any) -> Any:
     return importlib.import_module(f"mim_jax.experiments.{getattr(settings, 'experiment', 'pretrain')}")
 
 
-def _run(settings: Any) -> int:
-    from mim_jax.errors import InputError
+def _run(settings: Any, workdir: Path) -> int:
     from mim_jax.training.distributed import join
     from mim_jax.training.loop import Interrupted
 
     logging.set_verbosity(logging.WARNING)  # JAX tells every backend that it does not find
     join(cluster=_DISTRIBUTED.value, coordinator=_COORDINATOR.value, processes=_PROCESSES.value, process=_PROCESS.value)
-    if "://" in _WORKDIR.value:
-        raise InputError(f"--workdir={_WORKDIR.value} is no local folder; mount the bucket and give its path")
-    name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    experiment = _experiment(settings)
     try:
-        _experiment(settings).run(settings, Path(_WORKDIR.value or f"runs/{name}"))
-    except (Interrupted, KeyboardInterrupt) as interruption:
-        print(f"{str(interruption) or 'interrupted'}; start the same command again to go on", file=sys.stderr)
-        return 130
+        with interruptible():  # everything is imported; from here on files are written
+            experiment.run(settings, workdir)
+    except Interrupted as interruption:
+        print(GO_ON.format(interruption), file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 
@@ -107,19 +122,23 @@ def _parse(arguments: list[str]) -> list[str]:
         rest = app.parse_flags_with_usage(arguments)
         getattr(_CONFIG.value, "keys", None)  # a file that cannot be loaded is reported when it is first used
         return rest
+    except BrokenPipeError:
+        raise  # nobody reads the help to its end
     except (AttributeError, KeyError) as error:
         key, hint = re.search(r"(\w+)", str(error)), re.search(r'Did you mean \\?"(\w+)', str(error))
         nearest = f"; did you mean '{hint[1]}'?" if hint else ""
-        sys.exit(_fail(f"unknown configuration key '{key[1] if key else error}'{nearest}"))
+        sys.exit(tell_mistake(f"unknown configuration key '{key[1] if key else error}'{nearest}"))
     except Exception as error:
         reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[-1].strip()
-        sys.exit(_fail(f"the configuration cannot be loaded: {reason}"))
+        sys.exit(tell_mistake(f"the configuration cannot be loaded: {reason}"))
 
 
-def _fail(message: object) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return 2
+def _at_home(argument: str) -> str:
+    """The flag of the configuration with `~` as the home folder: behind "=" the shell leaves it as it is."""
+    flag, _, path = argument.partition("=")
+    return f"{flag}={Path(path).expanduser()}" if flag.lstrip("-") == "config" and path.startswith("~") else argument
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse)
+    start = lambda: app.run(main, flags_parser=lambda arguments: _parse([*map(_at_home, arguments)]))
+    sys.exit(run_command(start, interrupted=GO_ON.format("interrupted")))

@@ -1,7 +1,8 @@
-"""The one exception for mistakes in what a user gave, and the hint that goes with a wrong name."""
+"""The one exception for mistakes in what a user gave, and sentences that several places say."""
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -10,6 +11,11 @@ class InputError(ValueError):
     The message is one sentence that says what is wrong, where, and what to do. The command line prints it
     without a traceback and exits with status 2; in Python it is an ordinary `ValueError`.
     """
+
+
+def unreadable(path: Path, error: OSError) -> InputError:
+    """The error for a file or folder that the system does not let us read; what is in it may be sound."""
+    return InputError(f"cannot read {path}: {error.strerror or error}; check its permissions and its disk")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

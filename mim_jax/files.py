@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mim_jax.errors import InputError
+from mim_jax.errors import InputError, unreadable
+from mim_jax.paths import local_path
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> Path:
@@ -18,7 +19,7 @@ def write_atomically(path: str | Path, content: bytes | str) -> Path:
 
     Raises InputError naming the file if the disk refuses.
     """
-    path = Path(path)
+    path = local_path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,9 +40,15 @@ def write_arrays(path: str | Path, arrays: Mapping[str, Any], *, compressed: boo
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """What `write_arrays` wrote; raises InputError if the file is missing or damaged."""
+    """What `write_arrays` wrote; raises InputError if the file is missing, cannot be read, or is not whole."""
+    path = local_path(path)
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             return dict(stored)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read ({error}); delete it, and it is computed again") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{path} cannot be read as arrays ({reason}); move it elsewhere, and it is computed again"
+        ) from error

@@ -37,7 +37,7 @@ class SumsFile:
     def load(self, like: Moments) -> Collected:
         """The sums to go on from: nothing found if there is no file, or it is of something else.
 
-        `like` has the shapes of the moments. Raises InputError if the file is damaged.
+        `like` has the shapes of the moments. Raises InputError if the file cannot be read.
         """
         stored = _read(self.path) if self.path.is_file() else {}
         if (stored.get("what"), stored.get("images")) != (self.what, self.images):
@@ -72,5 +72,5 @@ def _moments(path: Path, stored: dict[str, Any], like: Moments) -> Moments:
     try:
         leaves = [stored[jax.tree_util.keystr(place)] for place, _ in jax.tree.leaves_with_path(like)]
     except KeyError as error:
-        raise InputError(f"{path} lacks {error}; delete it, and the pass starts anew") from error
+        raise InputError(f"{path} lacks {error}; move it elsewhere, and the pass starts anew") from error
     return jax.tree.unflatten(jax.tree.structure(like), leaves)

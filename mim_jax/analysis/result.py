@@ -23,6 +23,7 @@ from mim_jax.errors import InputError
 from mim_jax.files import write_arrays
 from mim_jax.ops.attention_statistics import uniform_attention_distance, uniform_attention_entropy
 from mim_jax.ops.showing import shown
+from mim_jax.paths import local_path
 
 Pair = tuple[int, int]
 Matrices = dict[tuple[str, str], Matrix]
@@ -211,7 +212,7 @@ class Analysis:
 
     def save(self, folder: str | Path) -> Path:
         """Writes `statistics.csv` and `.parquet`, and the arrays of every encoder as `arrays_NAME.npz`."""
-        folder = Path(folder)
+        folder = local_path(folder)
         save_table(self.table, folder, "statistics")
         for name, arrays in self.arrays.items():
             save_arrays(arrays, folder / f"arrays_{name}.npz")

@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mim_jax.files import write_atomically
+from mim_jax.paths import local_path
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6f6f6f", "#a6761d")
 """Tell apart with any colour vision (Okabe and Ito 2008); used in the order of the encoders in a table."""
@@ -108,6 +109,6 @@ def _draw(figure: Figure, file_format: str) -> bytes:
 def save_figure(figure: Figure, folder: str | Path, name: str) -> tuple[Path, Path]:
     """Writes `name.png` and `name.svg` into `folder`, each complete or not at all; returns both paths."""
     png, svg = (
-        write_atomically(Path(folder) / f"{name}.{kind}", figure_bytes(figure, kind)) for kind in ("png", "svg")
+        write_atomically(local_path(folder) / f"{name}.{kind}", figure_bytes(figure, kind)) for kind in ("png", "svg")
     )
     return png, svg

@@ -7,10 +7,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Float32, UInt8
 
+from mim_jax.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from mim_jax.errors import InputError
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 FAR, FEWEST_GREY_LEVELS = 10, 30
 """Above so many times the largest normalised value, and above so many grey levels, numbers are taken for pixels."""

@@ -27,6 +27,7 @@ from mim_jax.experiments.placed_encoder import PlacedEncoder, load_encoder
 from mim_jax.experiments.statistics_pass import INDEX, StatisticsPass
 from mim_jax.experiments.workdir import open_workdir
 from mim_jax.models.encoder import EncoderConfig
+from mim_jax.paths import local_path
 from mim_jax.training.sharding import make_mesh
 
 
@@ -36,7 +37,7 @@ def run(settings: AnalyzeSettings, workdir: Path) -> Analysis:
     mesh = make_mesh(efficiency.mesh_data, efficiency.mesh_fsdp, efficiency.mesh_tensor)
     source = open_images(settings)
     active = jax.process_index() == 0
-    open_workdir(workdir, settings, NUMBERS, active=active)
+    workdir = open_workdir(workdir, settings, NUMBERS, active=active)
     found, placed = None, {}
     for name, where in settings.encoders.items():
         try:
@@ -79,7 +80,7 @@ def describe_encoder(config: EncoderConfig) -> str:
 def analyze_encoder(placed: PlacedEncoder, settings: AnalyzeSettings, source: Source, workdir: Path) -> Analysis:
     """All statistics of one encoder that need no other one."""
     name, config = placed.name, placed.model.encoder_config
-    merged = tuple(Path(other) / "encoders" / name for other in settings.run.merge)
+    merged = tuple(local_path(other) / "encoders" / name for other in settings.run.merge)
     statistics = StatisticsPass(placed, settings, source, workdir / "encoders" / name, merged)
     moments, features = statistics.run()
     index = features.pop(INDEX, [np.zeros(0, int)])[0]

@@ -22,7 +22,7 @@ class KeptFeatures:
         write_arrays(self._path(batch), arrays)
 
     def read(self, batches: int) -> list[Features]:
-        """Those of the first batches; raises InputError if a file is missing or damaged."""
+        """Those of the first batches; raises InputError if a file is missing or cannot be read."""
         return [_read(self._path(batch)) for batch in range(batches)]
 
     def complete(self, batches: int) -> bool:

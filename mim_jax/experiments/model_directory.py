@@ -7,7 +7,8 @@ from typing import Any
 
 from mim_jax.experiments.learner import Learner
 from mim_jax.files import write_atomically
-from mim_jax.weights.model_directory import DESCRIPTION, describe
+from mim_jax.weights.description import DESCRIPTION, STEPS
+from mim_jax.weights.model_directory import describe
 
 
 def describe_model(learner: Learner) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def describe_model(learner: Learner) -> dict[str, Any]:
         learner.preprocessing,
         name=settings.model.name,
         origin={"method": dataclasses.asdict(settings.method), "data": settings.data.source},
-        parameters={"folder": "checkpoints", "key": "average" if settings.optimization.ema_decay else "parameters"},
+        parameters={"folder": STEPS, "key": "average" if settings.optimization.ema_decay else "parameters"},
     )
 
 

@@ -15,16 +15,14 @@ from mim_jax.data.pipeline import evaluation_batches
 from mim_jax.data.preprocessing import normalise
 from mim_jax.data.sources import Source
 from mim_jax.errors import InputError
+from mim_jax.experiments.places import RANDOM
 from mim_jax.experiments.plan import evaluation_transform
 from mim_jax.experiments.settings import Data, Efficiency
 from mim_jax.models.build import initial_parameters
 from mim_jax.training.sharding import global_batch, state_shardings
-from mim_jax.weights.converting import parse_statements
 from mim_jax.weights.loading import load
 from mim_jax.weights.model import Model
-
-RANDOM = "random:"
-"""In front of a path: the architecture that is there, at random initialisation."""
+from mim_jax.weights.options import parse_statements
 
 
 def load_encoder(where: str, stated: str = "", seed: int = 0) -> Model:

@@ -54,7 +54,7 @@ def run(settings: Settings, workdir: Path) -> None:
     test = open_test_source(settings, source)
     learner = Learner(settings, objective, preprocessing, make_schedule(settings, len(source)), mesh)
     first = jax.process_index() == 0
-    open_workdir(workdir, settings, active=first)
+    workdir = open_workdir(workdir, settings, active=first)
     if first:
         write_model_json(workdir, learner)
     state = pretrain(learner, source, test, workdir)
@@ -168,10 +168,9 @@ def _last_good(checkpoints: Checkpoints, diverged: int) -> str:
     good = [step for step in checkpoints.steps() if step < diverged - 1]
     if not good:
         return "there is no checkpoint from before it"
-    later = [step for step in checkpoints.steps() if step > good[-1]]
-    return f"the last good checkpoint is step {good[-1]}" + "".join(
-        f" (delete step {step} to use it)" for step in later
-    )
+    later = ", ".join(str(step) for step in checkpoints.steps() if step > good[-1])
+    use = f" (to go on from it, move step {later} out of {checkpoints.folder})" if later else ""
+    return f"the last good checkpoint is step {good[-1]}{use}"
 
 
 def _extras(learner: Learner, source: Source, test: Source, writers: Writers, workdir: Path) -> list[Every]:

@@ -51,7 +51,7 @@ def run(settings: ProbeSettings, workdir: Path) -> pd.DataFrame:
     mesh = make_mesh(efficiency.mesh_data, efficiency.mesh_fsdp, efficiency.mesh_tensor)
     check_batch_size(settings.trained.batch_size, mesh)
     data = open_data(settings)
-    open_workdir(workdir, settings, NUMBERS, active=jax.process_index() == 0)
+    workdir = open_workdir(workdir, settings, NUMBERS, active=jax.process_index() == 0)
     oracle = load_encoder(settings.readings.oracle) if settings.readings.oracle else None
     rows: list[ProbeRow] = []
     pictures: dict[str, PoolingPictures] = {}

@@ -245,9 +245,8 @@ def to_json(settings: Any) -> str:
     return json.dumps(dataclasses.asdict(settings), indent=2) + "\n"
 
 
-def differing_keys(saved: Mapping[str, Any], settings: Any, groups: Sequence[str] = NUMBERS) -> list[str]:
-    """Keys of the groups that differ between saved settings and these, with both values."""
-    current = json.loads(to_json(settings))
+def differing_keys(saved: Mapping[str, Any], current: Mapping[str, Any], groups: Sequence[str] = NUMBERS) -> list[str]:
+    """Keys of the groups that differ between saved settings and these, both as JSON has them, with both values."""
     differences = []
     for group in groups:
         old, new = _flat(saved.get(group, {}), group), _flat(current[group], group)

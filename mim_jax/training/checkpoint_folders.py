@@ -90,7 +90,7 @@ def writing(folder: Path, step: int) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not (reason := _disk_error(error)):
+        if not (reason := disk_error(error)):
             raise
         steps = complete_steps(folder)
         last = f"the last complete step is {steps[-1]}" if steps else "there is no complete step yet"
@@ -100,8 +100,8 @@ def writing(folder: Path, step: int) -> Iterator[None]:
         ) from error
 
 
-def _disk_error(error: Exception) -> str:
-    """What the operating system said, or nothing when `error` does not come from it."""
+def disk_error(error: Exception) -> str:
+    """What the operating system said, or "" where `error` does not come from it."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     code = re.search(r"os_error_code='(\d+)'", str(error))  # how TensorStore, below Orbax, reports it

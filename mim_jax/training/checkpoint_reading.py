@@ -11,7 +11,8 @@ from typing import Any
 import jax
 
 from mim_jax.errors import InputError
-from mim_jax.training.checkpoint_folders import complete_steps, existing_step
+from mim_jax.paths import local_path
+from mim_jax.training.checkpoint_folders import complete_steps, disk_error, existing_step
 
 PyTree = Any
 """Nested dicts, `flax.struct` dataclasses or NamedTuples of arrays, or of their abstract descriptions."""
@@ -28,6 +29,7 @@ def orbax() -> ModuleType:
 
 def read_notes(folder: Path, step: int) -> dict[str, dict[str, Any]]:
     """The `metrics` and the `metadata` saved with a step."""
+    folder = local_path(folder)
     with _reading(folder, step):
         notes = orbax().metadata(folder / str(step)).custom_metadata
         return {"metrics": notes["metrics"], "metadata": notes["metadata"]}
@@ -37,8 +39,9 @@ def read_step(folder: Path, step: int | None, target: PyTree, key: str) -> PyTre
     """The state of one step, or the part of it under `key`, with the structure and shardings of `target`.
 
     Raises:
-        InputError: no such step (the last when None), one that does not fit `target`, or a damaged one.
+        InputError: no such step (the last when None), one that does not fit `target`, or one that cannot be read.
     """
+    folder = local_path(folder)  # Orbax finds nothing under a relative path
     step, names = existing_step(folder, step), key.split("/") if key else []
     context = orbax().Context()
     context.pytree.loading.partial_load = bool(names)
@@ -51,17 +54,21 @@ def read_step(folder: Path, step: int | None, target: PyTree, key: str) -> PyTre
 
 @contextlib.contextmanager
 def _reading(folder: Path, step: int) -> Iterator[None]:
-    """Turns the many ways in which damaged files fail inside the block into one InputError."""
+    """Turns the many ways in which reading fails inside the block into one InputError.
+
+    What fails may be the disk, a copy that is not whole, or another version, so that nothing is called damaged.
+    """
     try:
         yield
     except (InputError, MemoryError, jax.errors.JaxRuntimeError):
         raise
     except Exception as error:
         earlier = [other for other in complete_steps(folder) if other < step]
-        instead = f"go on from step {earlier[-1]} instead" if earlier else "start anew, as there is no earlier step"
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        instead = f", or move it out of this folder to go on from step {earlier[-1]}" if earlier else ""
+        reason = disk_error(error) or f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise InputError(
-            f"Checkpoint {step} is damaged or cannot be read ({reason}): delete {folder / str(step)} to {instead}."
+            f"Checkpoint {folder / str(step)} cannot be read ({reason}): check the permissions and the disk, copy it "
+            f"anew if it was copied here{instead}."
         ) from error
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mim_jax.errors import InputError
+from mim_jax.paths import local_path
 from mim_jax.training import checkpoint_folders as folders
 from mim_jax.training.checkpoint_reading import PyTree, orbax, read_notes, read_step
 
@@ -16,11 +17,13 @@ from mim_jax.training.checkpoint_reading import PyTree, orbax, read_notes, read_
 class Checkpoints:
     """The steps saved in one folder, and the rule for which of them stay.
 
+    A step whose metric cannot be read stays, where a metric decides.
+
     Opening a folder only reads it; the first `save` creates it and removes what a killed run left unfinished. In a
     run of many processes every process calls every method, in the same order, on a folder that all of them see.
 
     Args:
-        folder: where the steps lie.
+        folder: where the steps lie; kept as a full path.
         keep_last: how many of the newest steps stay.
         keep_every: steps that are a multiple of this stay for good; 0 for none.
         best_metric: name in `metrics` by which one best step stays; empty for none.
@@ -41,7 +44,7 @@ class Checkpoints:
     ):
         if keep_last < 1 or keep_every < 0:
             raise InputError(f"keep_last is {keep_last} and keep_every {keep_every}: give at least 1 and 0.")
-        self._folder = Path(folder).absolute()
+        self.folder = local_path(folder)  # Orbax finds nothing under a relative one
         self._keep_last, self._keep_every = keep_last, keep_every
         self._metric, self._sign = best_metric, {"max": 1.0, "min": -1.0}[best_mode]
         self._pending: tuple[int, Any] | None = None
@@ -71,9 +74,9 @@ class Checkpoints:
         if folders.agreed(step in self.steps()):
             return
         notes = {"metrics": {k: float(v) for k, v in (metrics or {}).items()}, "metadata": dict(metadata or {})}
-        with folders.writing(self._folder, step):
-            folders.prepare_folder(self._folder)
-            response = orbax().save_async(self._folder / str(step), state, custom_metadata=notes)
+        with folders.writing(self.folder, step):
+            folders.prepare_folder(self.folder)
+            response = orbax().save_async(self.folder / str(step), state, custom_metadata=notes)
         self._pending = step, response
 
     def wait(self) -> None:
@@ -81,28 +84,29 @@ class Checkpoints:
         if self._pending is None:
             return
         (step, response), self._pending = self._pending, None
-        with folders.writing(self._folder, step):
+        with folders.writing(self.folder, step):
             response.result()
-            steps = folders.complete_steps(self._folder)
-            kept = folders.steps_to_keep(steps, self._scores(), self._keep_last, self._keep_every)
-            folders.delete_steps(self._folder, [step for step in steps if step not in kept])
+            steps = folders.complete_steps(self.folder)
+            scores, unknown = self._scores()
+            kept = unknown | folders.steps_to_keep(steps, scores, self._keep_last, self._keep_every)
+            folders.delete_steps(self.folder, [step for step in steps if step not in kept])
 
     def steps(self) -> list[int]:
         """All complete steps, ascending; one being written is waited for."""
         self.wait()
-        return folders.complete_steps(self._folder)
+        return folders.complete_steps(self.folder)
 
     @property
     def latest(self) -> int | None:
         """The last step, or None when there is none."""
         self.wait()
-        return folders.latest_step(self._folder)
+        return folders.latest_step(self.folder)
 
     @property
     def best(self) -> int | None:
         """The first step with the best metric, or None when no step has one."""
         self.wait()
-        scores = self._scores()
+        scores, _ = self._scores()
         return folders.step_or_none(folders.agreed(max(scores, key=lambda step: scores[step], default=-1)))
 
     def restore(self, target: PyTree, step: int | None = None) -> PyTree:
@@ -114,21 +118,21 @@ class Checkpoints:
             step: which one; the last when None.
 
         Raises:
-            InputError: no such step, a step that does not fit `target`, or a damaged one.
+            InputError: no such step, a step that does not fit `target`, or one that cannot be read.
         """
         self.wait()
-        return read_step(self._folder, step, target, key="")
+        return read_step(self.folder, step, target, key="")
 
     def metadata(self, step: int | None = None) -> dict[str, Any]:
         """What was given as `metadata` when `step` (the last when None) was saved."""
         self.wait()
-        return read_notes(self._folder, folders.existing_step(self._folder, step))["metadata"]
+        return read_notes(self.folder, folders.existing_step(self.folder, step))["metadata"]
 
     def discard_after(self, step: int) -> None:
         """Deletes every step later than `step`: a run that goes on from there writes them anew."""
         later = [other for other in self.steps() if other > step]
-        with folders.writing(self._folder, step):
-            folders.delete_steps(self._folder, later)
+        with folders.writing(self.folder, step):
+            folders.delete_steps(self.folder, later)
 
     def close(self) -> None:
         """Waits for the last save."""
@@ -145,18 +149,18 @@ class Checkpoints:
                 raise
             error.add_note(str(failure))  # what ended the run matters more than that its last save failed
 
-    def _scores(self) -> dict[int, float]:
-        """Step to metric, larger is better, of the steps that have a finite one."""
-        if not self._metric:
-            return {}
-        found = {step: self._metric_of(step) for step in folders.complete_steps(self._folder)}
-        return {step: self._sign * value for step, value in found.items() if math.isfinite(value)}
-
-    def _metric_of(self, step: int) -> float:
-        try:
-            return read_notes(self._folder, step)["metrics"].get(self._metric, math.nan)
-        except InputError:
-            return math.nan  # a damaged old step must not stop a run
+    def _scores(self) -> tuple[dict[int, float], set[int]]:
+        """Step to metric, larger is better, of the steps that have a finite one; and the steps that cannot be read."""
+        scores, unknown = {}, set()
+        for step in folders.complete_steps(self.folder) if self._metric else ():
+            try:
+                value = read_notes(self.folder, step)["metrics"].get(self._metric, math.nan)
+            except InputError:  # it must not stop a run, and stays, for it may be the best one
+                unknown.add(step)
+                continue
+            if math.isfinite(value):
+                scores[step] = self._sign * value
+        return scores, unknown
 
 
 def restore_parameters(folder: Path, target: PyTree, step: int | None = None, *, key: str = "parameters") -> PyTree:
@@ -171,4 +175,4 @@ def restore_parameters(folder: Path, target: PyTree, step: int | None = None, *,
     Raises:
         InputError: as `Checkpoints.restore`, or no such part.
     """
-    return read_step(Path(folder).absolute(), step, target, key)
+    return read_step(folder, step, target, key)

@@ -195,7 +195,9 @@ def read_metrics(workdir: Path) -> list[Row]:
             rows.append(json.loads(line))
         except ValueError as error:
             if number < len(lines):
-                raise InputError(f"Line {number} of {path} is not JSON: delete that line.") from error
+                raise InputError(
+                    f"Line {number} of {path} is not JSON: correct that line, or move the file elsewhere."
+                ) from error
     return rows
 
 

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mim_jax.errors import InputError
 from mim_jax.pretraining.mae import MaskedAutoencoder
 from mim_jax.weights.adapting import adapt
+from mim_jax.weights.description import PARAMETERS
 from mim_jax.weights.files.checkpoint_file import CheckpointFile, open_checkpoint
 from mim_jax.weights.files.hashing import hashing
-from mim_jax.weights.importing import Import, Options, understand
+from mim_jax.weights.importing import Import, understand
 from mim_jax.weights.model import Model
-from mim_jax.weights.model_directory import PARAMETERS, check_output, describe, save_model, write_model_directory
+from mim_jax.weights.model_directory import describe, save_model, write_model_directory
+from mim_jax.weights.options import Options
+from mim_jax.weights.outputs import check_output
 
 
 def convert(
@@ -101,25 +103,3 @@ def convert_adapted(
         model = dataclasses.replace(model, origin=origin)
         save_model(model, output, overwrite=overwrite)
     return model
-
-
-def parse_statements(pairs: list[str]) -> dict[str, Any]:
-    """`["num_heads=12", "image_size=224,224"]` to values; raises InputError for what is no such pair."""
-    stated = {}
-    for pair in pairs:
-        key, sign, text = pair.partition("=")
-        if not sign or not key or not text:
-            raise InputError(f"'{pair}' states nothing; write --set KEY=VALUE, such as --set num_heads=12")
-        values = [_value(part) for part in text.strip("()[]").split(",") if part.strip()]
-        stated[key] = values[0] if len(values) == 1 and "," not in text else tuple(values)
-    return stated
-
-
-def _value(text: str) -> Any:
-    text = text.strip()
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return {"true": True, "false": False}.get(text.lower(), text)

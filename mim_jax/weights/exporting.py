@@ -12,6 +12,7 @@ from mim_jax.errors import InputError
 from mim_jax.files import write_atomically
 from mim_jax.models.presets import preset
 from mim_jax.models.swin import SwinConfig
+from mim_jax.paths import local_path
 from mim_jax.pretraining.lut import Lut
 from mim_jax.pretraining.mae import MaskedAutoencoder
 from mim_jax.pretraining.simmim import SimMIM
@@ -19,6 +20,7 @@ from mim_jax.weights.arrangement import arrange_back
 from mim_jax.weights.files.safetensors_writing import write_safetensors
 from mim_jax.weights.layouts import LAYOUTS, Layout
 from mim_jax.weights.model import Model
+from mim_jax.weights.outputs import check_ending
 from mim_jax.weights.rules import Rule
 
 
@@ -71,12 +73,12 @@ def export(model: Model, output: Path, layout: str = "") -> Path:
 
     Raises InputError for any other ending, or if the disk refuses.
     """
+    output = local_path(output)
+    check_ending(output)
     arrays = export_arrays(model, layout)
     if output.suffix == ".safetensors":
         write_safetensors(output, {n: (a.dtype, a.shape, a) for n, a in arrays.items()}, {"format": "pt"})
         return output
-    if output.suffix not in (".pth", ".pt"):
-        raise InputError(f"{output} must end in .safetensors or .pth")
     return write_atomically(output, _torch_file(arrays))
 
 

@@ -13,7 +13,7 @@ from flax.traverse_util import unflatten_dict
 
 from mim_jax.errors import InputError
 from mim_jax.models.build import family
-from mim_jax.models.presets import nearest_preset, preset
+from mim_jax.models.presets import nearest_preset
 from mim_jax.weights.architecture import (
     Architecture,
     checked_statements,
@@ -25,46 +25,17 @@ from mim_jax.weights.arrangement import arrange
 from mim_jax.weights.evidence import Evidence
 from mim_jax.weights.files.checkpoint_file import CheckpointFile, open_checkpoint
 from mim_jax.weights.geometry import check_axes, check_network, is_usual_buffer
-from mim_jax.weights.layouts import LAYOUTS, Layout
+from mim_jax.weights.layouts import Layout
 from mim_jax.weights.matching import Entry, left_out, match, some
 from mim_jax.weights.model import Model, parameter_shapes
 from mim_jax.weights.networks import Network, choose, find_networks
+from mim_jax.weights.options import Options
 from mim_jax.weights.rules import Rule
 from mim_jax.weights.state_dicts import is_tensor
 from mim_jax.weights.statements import check_image_size, checked_preprocessor, per_channel, stated_as
 
 ONE_PART = re.compile(r"-\d+-of-\d+\.\w+$")
 """End of the name of a file that holds a part of a network."""
-
-DTYPES = ("float32", "bfloat16", "float16", "float64", "keep")
-"""Types that weights can be given; "keep" leaves every array in the type that it has in the file."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What a user can ask for.
-
-    Attributes:
-        select: components of the place of the network that is wanted, such as "student" or "momentum_encoder".
-        layout: name of the layout, instead of recognising it.
-        stated: fields that are so, such as `{"num_heads": 12}`.
-        dtype: type of the weights, of `DTYPES`.
-        lenient: leaves out arrays that the layout does not know, instead of refusing them.
-        allow_nonfinite: takes NaN and infinity.
-    """
-
-    select: str = ""
-    layout: str = ""
-    stated: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    dtype: str = "float32"
-    lenient: bool = False
-    allow_nonfinite: bool = False
-
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise InputError(f"weights cannot be of type '{self.dtype}'; choose one of {', '.join(DTYPES)}")
-        if self.layout:
-            preset(LAYOUTS, self.layout, "layout")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +130,7 @@ class Import:
 
 
 def understand(source: str | Path | CheckpointFile, options: Options = Options()) -> Import:
-    """Works out what a checkpoint holds, which is opened unless it is open; its arrays are not read.
+    """Works out what a checkpoint holds, given by its path or opened already, without reading its arrays.
 
     Raises InputError, naming the file, for whatever cannot be read or does not fit.
     """

@@ -8,7 +8,8 @@ import numpy as np
 
 from mim_jax.errors import InputError
 from mim_jax.weights.files.checkpoint_file import open_checkpoint
-from mim_jax.weights.importing import Options, understand
+from mim_jax.weights.importing import understand
+from mim_jax.weights.options import Options
 from mim_jax.weights.state_dicts import is_tensor
 
 LONGEST_VALUE = 60

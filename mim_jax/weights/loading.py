@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mim_jax.errors import InputError
-from mim_jax.weights.importing import Options, understand
-from mim_jax.weights.model import Model
-from mim_jax.weights.model_directory import is_model_directory, read_model_directory
+from mim_jax.paths import local_path
+from mim_jax.weights.checking import check_weights
+from mim_jax.weights.options import Options
+
+if TYPE_CHECKING:
+    import mim_jax.weights.model
 
 
 def load(
@@ -19,7 +22,7 @@ def load(
     dtype: str = "float32",
     lenient: bool = False,
     allow_nonfinite: bool = False,
-) -> Model:
+) -> "mim_jax.weights.model.Model":
     """The model in a checkpoint (PyTorch, safetensors, npz, a Hugging Face folder), model directory or workdir.
 
     Args:
@@ -33,10 +36,15 @@ def load(
 
     Raises InputError, naming the file, for whatever cannot be read or does not fit.
     """
-    path = Path(path)
+    path = local_path(path)
     options = Options(select, layout, stated or {}, dtype, lenient, allow_nonfinite)
-    if not is_model_directory(path):
-        return understand(path, options).model()
+    file = check_weights(path)  # what is missing is told at once, before JAX is imported
+    if file is not None:
+        from mim_jax.weights.importing import understand
+
+        return understand(file, options).model()
     if options != Options():
         raise InputError(f"{path} is a model directory, which needs no options; leave them out")
+    from mim_jax.weights.model_directory import read_model_directory
+
     return read_model_directory(path)

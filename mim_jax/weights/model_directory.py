@@ -20,15 +20,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from mim_jax.data.preprocessing import Preprocessing
 from mim_jax.errors import InputError
 from mim_jax.models.build import FAMILIES, AnyEncoderConfig, family
+from mim_jax.paths import local_path
 from mim_jax.pretraining.objective import Objective
+from mim_jax.weights.description import DESCRIPTION, FORMAT, PARAMETERS, read_description
 from mim_jax.weights.files.safetensors_file import read_safetensors
 from mim_jax.weights.files.safetensors_writing import write_in_place
 from mim_jax.weights.methods import describe_method, make_objective
 from mim_jax.weights.model import Model, parameter_shapes
-
-FORMAT = 1
-DESCRIPTION = "model.json"
-PARAMETERS = "parameters.safetensors"
+from mim_jax.weights.outputs import check_output
 
 
 def describe(
@@ -87,18 +86,6 @@ def write_model_directory(
                 parent.rmdir()
 
 
-def check_output(folder: Path, overwrite: bool) -> None:
-    """Raises InputError if a model directory may not be written here."""
-    if not folder.exists():
-        return
-    if not (folder / DESCRIPTION).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is there already and is no model directory; choose another folder")
-    if (folder / DESCRIPTION).is_file() and not overwrite:
-        raise InputError(f"{folder} holds a model already; choose another folder, or --overwrite")
-    if (folder / "checkpoints").exists():
-        raise InputError(f"{folder} is the folder of a run; choose another folder")
-
-
 def save_model(model: Model, folder: str | Path, *, overwrite: bool = False) -> None:
     """Writes a model directory from a model in memory."""
     description = lambda: describe(
@@ -111,20 +98,15 @@ def save_model(model: Model, folder: str | Path, *, overwrite: bool = False) -> 
     )
     arrays = {path: np.asarray(leaf) for path, leaf in flatten_dict(model.parameters, sep="/").items()}
     entries = {path: (a.dtype, a.shape, lambda a=a: a) for path, a in arrays.items()}
-    write_model_directory(Path(folder), description, entries, overwrite=overwrite)
-
-
-def is_model_directory(path: Path) -> bool:
-    """Whether a folder holds a model of ours."""
-    return (path / DESCRIPTION).is_file()
+    write_model_directory(local_path(folder), description, entries, overwrite=overwrite)
 
 
 def read_model_directory(folder: Path) -> Model:
     """The model in a model directory or in the workdir of a run.
 
-    Raises InputError for a description or parameters that are missing, damaged or do not fit each other.
+    Raises InputError for a description or parameters that are missing, cannot be read or do not fit each other.
     """
-    description = _read_description(folder / DESCRIPTION)
+    description = read_description(folder)
     try:
         encoder = FAMILIES[description["family"]][0](**_tuples(description["encoder"]))
         objective = make_objective(_tuples(description.get("method")), encoder)
@@ -132,19 +114,11 @@ def read_model_directory(folder: Path) -> Model:
         place = description["parameters"]
         name, origin = description["name"], description["origin"]
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder / DESCRIPTION} does not describe a model: {error}; convert it again") from error
+        raise InputError(
+            f"{folder / DESCRIPTION} does not describe a model: {error}; write it anew by the command that made it"
+        ) from error
     parameters = _read_parameters(folder, place, parameter_shapes(encoder, objective))
     return Model(encoder, parameters, preprocessing, objective, name, origin)
-
-
-def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); convert it again") from error
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise InputError(f"{path} is not of format {FORMAT}, which this version reads; convert it again")
-    return description
 
 
 def _tuples(value: Any) -> Any:

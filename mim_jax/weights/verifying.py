@@ -9,6 +9,7 @@ import numpy as np
 
 from mim_jax.models.swin import SwinConfig
 from mim_jax.ops.masking import random_mask
+from mim_jax.paths import local_path
 from mim_jax.pretraining.lut import Lut
 from mim_jax.pretraining.mae import MaskedAutoencoder
 from mim_jax.pretraining.simmim import SimMIM
@@ -80,7 +81,7 @@ def verify(path: str | Path, model: Model, *, images: int = 2, seed: int = 0, to
 
     Raises InputError if torch or transformers is missing, or if there is nothing to compare with.
     """
-    reference, notes = load_reference(Path(path), model)
+    reference, notes = load_reference(local_path(path), model)
     mask_ratio = getattr(reference.config, "mask_ratio", 0.0)
     inputs = _inputs(model, masking(reference), images, np.random.default_rng(seed))
     if not mask_ratio and "noise" in inputs:  # ours then keeps the order, whatever the noise

@@ -172,7 +172,7 @@ def test_pass_goes_on_from_saved_sums(measure, moments, tmp_path):
 def test_damaged_sums_are_told(moments, tmp_path):
     path = tmp_path / "sums.npz"
     path.write_bytes(b"PK\x03\x04 not a file of numpy")
-    with pytest.raises(InputError, match="sums.npz cannot be read .* delete it"):
+    with pytest.raises(InputError, match="sums.npz cannot be read as arrays .* move it elsewhere"):
         SumsFile(path, "what", "images").load(moments)
 
 

@@ -131,7 +131,7 @@ def test_stopped_analysis_goes_on_to_the_same_numbers(encoder, tmp_path, monkeyp
         np.testing.assert_array_equal(ours, theirs)
     part = tmp_path / "stopped" / "encoders" / "tiny" / "features" / "000002.npz"
     part.write_bytes(part.read_bytes()[:100])
-    with pytest.raises(InputError, match="000002.npz cannot be read .* delete it, and it is computed again"):
+    with pytest.raises(InputError, match="000002.npz cannot be read as arrays .* move it elsewhere, and"):
         run(encoder, tmp_path / "stopped", run__batch_size=16)
     part.unlink()
     again = run(encoder, tmp_path / "stopped", run__batch_size=16)

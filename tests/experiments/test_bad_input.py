@@ -86,7 +86,8 @@ def test_divergence_names_step_checkpoint_and_images(tmp_path):
             tmp_path,
         )
     message = str(caught.value)
-    assert "training diverged at step" in message and "last good checkpoint is step 1 (delete step 2" in message
+    assert "training diverged at step" in message and "delete" not in message
+    assert "last good checkpoint is step 1 (to go on from it, move step 2 out of" in message
     assert "the batch was images" in message and (tmp_path / "diverged_batch.json").exists()
 
 

@@ -29,5 +29,6 @@ def test_workdir_without_checkpoints_is_refused(tmp_path):
     (tmp_path / "run" / "checkpoints").rename(tmp_path / "elsewhere")
     with pytest.raises(mim_jax.InputError, match="There is no checkpoint"):
         mim_jax.load(tmp_path / "run")
+    (tmp_path / "elsewhere").rename(tmp_path / "run" / "checkpoints")
     with pytest.raises(mim_jax.InputError, match="needs no options"):
         mim_jax.load(tmp_path / "run", select="student")

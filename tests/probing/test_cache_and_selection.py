@@ -42,7 +42,7 @@ def test_damaged_part_of_a_cache_is_named(tmp_path):
     cache = FeatureCache(tmp_path, "key")
     cache.collect(4, parts)
     (tmp_path / "key" / "000001.npz").write_bytes(b"PK")
-    with pytest.raises(InputError, match="000001.npz cannot be read"):
+    with pytest.raises(InputError, match="000001.npz cannot be read as arrays"):
         cache.collect(4, parts)
 
 

@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from mim_jax.probing.linear import linear_probe
 
 from mim_jax.errors import InputError
 from mim_jax.probing.draws import draw_per_class
 from mim_jax.probing.evaluate import probe_features
 from mim_jax.probing.knn import knn_accuracy
-from mim_jax.probing.linear import linear_probe
 from tests.probing.clusters import clusters
 
 DATA = clusters(spread=1.0)

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from mim_jax.probing.linear import REGULARISATION_PATH, linear_probe
 from sklearn.linear_model import LogisticRegression
 
 from mim_jax.errors import InputError
 from mim_jax.probing import linear
-from mim_jax.probing.linear import REGULARISATION_PATH, linear_probe
 from tests.probing.clusters import clusters
 
 

@@ -177,7 +177,7 @@ def test_a_long_list_of_misfits_is_cut(tmp_path):
     "damage", ["_CHECKPOINT_METADATA", "state/_METADATA", "state/manifest.ocdbt", "state/ocdbt*/d/*"]
 )
 @pytest.mark.parametrize("how", ["deleted", "truncated"])
-def test_a_damaged_step_is_named_with_the_one_before(tmp_path, damage, how):
+def test_a_step_that_cannot_be_read_is_named_with_the_one_before(tmp_path, damage, how):
     state = {"w": jax.random.normal(jax.random.key(0), (40, 40))}
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, state)
@@ -185,7 +185,7 @@ def test_a_damaged_step_is_named_with_the_one_before(tmp_path, damage, how):
     for path in (tmp_path / "2").glob(damage):
         path.unlink() if how == "deleted" else os.truncate(path, path.stat().st_size // 2)
     reopened = Checkpoints(tmp_path, best_metric="loss")
-    damaged = f"Checkpoint 2 is damaged .*delete {tmp_path}/2 to go on from step 1 instead"
+    damaged = f"Checkpoint {tmp_path}/2 cannot be read .*or move it out of this folder to go on from step 1"
     if (damage, how) == ("_CHECKPOINT_METADATA", "truncated"):  # holds what metadata() gives, nothing of the state
         with pytest.raises(InputError, match=damaged):
             reopened.metadata(2)
@@ -193,8 +193,11 @@ def test_a_damaged_step_is_named_with_the_one_before(tmp_path, damage, how):
         with pytest.raises(InputError, match=damaged):
             reopened.restore(abstract(state))
     assert_identical(reopened.restore(abstract(state), step=1), state)
-    reopened.save(3, state)  # a damaged old step stops nothing
-    assert reopened.latest == 3
+    reopened.save(3, state)  # an old step that cannot be read stops nothing
+    reopened.save(4, state)
+    assert reopened.steps()[-2:] == [3, 4]
+    if damage == "_CHECKPOINT_METADATA":  # there its metric stands, so that it may be the best one
+        assert (tmp_path / "2").is_dir()
 
 
 def test_what_a_killed_run_left_is_ignored_and_then_removed(tmp_path):

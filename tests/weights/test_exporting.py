@@ -11,11 +11,12 @@ from mim_jax.errors import InputError
 from mim_jax.models.presets import encoder_config
 from mim_jax.pretraining.mae import DecoderConfig, MaskedAutoencoder
 from mim_jax.weights.exporting import export, export_arrays
-from mim_jax.weights.importing import Options, understand
+from mim_jax.weights.importing import understand
 from mim_jax.weights.layouts import LAYOUTS
 from mim_jax.weights.loading import load
 from mim_jax.weights.model import Model
 from mim_jax.weights.model_directory import save_model
+from mim_jax.weights.options import Options
 from tests import golden_cases as golden
 from tests.weights.test_import_parity import HUGGING_FACE, MAE, MASKED, NETWORKS, statements
 

@@ -5,11 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mim_jax.errors import InputError
+from mim_jax.errors import InputError, unreadable
+from mim_jax.paths import local_path
 from mim_jax.weights.files.content import checked
 from mim_jax.weights.files.npz_file import is_npz, read_npz
 from mim_jax.weights.files.safetensors_file import read_safetensors
-from mim_jax.weights.files.tensors import shown, unreadable
+from mim_jax.weights.files.tensors import shown
 from mim_jax.weights.files.torch_file import is_torch_legacy, is_torch_zip, read_torch_legacy, read_torch_zip
 from mim_jax.weights.files.torch_tar import read_torch_tar
 from mim_jax.weights.files.zip_entries import zip_entries
@@ -74,7 +75,7 @@ def open_checkpoint(path: str | Path) -> CheckpointFile:
 
     Raises InputError, in one sentence, for what is missing, damaged, dangerous or no checkpoint.
     """
-    path = Path(path)
+    path = local_path(path)
     try:
         if path.is_dir():
             return _open_folder(path)

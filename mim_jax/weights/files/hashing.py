@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mim_jax.weights.files.tensors import unreadable
+from mim_jax.errors import unreadable
 
 PIECE = 1 << 24
 """Bytes that are hashed at once. Between two pieces the thread waits for the interpreter, which one that imports holds

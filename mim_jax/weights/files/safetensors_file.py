@@ -7,9 +7,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mim_jax.errors import InputError
+from mim_jax.errors import InputError, unreadable
+from mim_jax.paths import local_path
 from mim_jax.weights.files.content import checked
-from mim_jax.weights.files.tensors import DTYPES, MOST_AXES, FileStorage, StoredTensor, contiguous, shown, unreadable
+from mim_jax.weights.files.tensors import DTYPES, MOST_AXES, FileStorage, StoredTensor, contiguous, shown
 
 LONGEST_HEADER = 100_000_000  # as in the format's own library
 METADATA = "__metadata__"
@@ -46,7 +47,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, StoredTensor], dict[st
 
     Raises InputError for a file with a damaged header, holes, overlaps, a tail, or unknown types, naming the tensor.
     """
-    path = Path(path)
+    path = local_path(path)
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from mim_jax.errors import InputError
+from mim_jax.paths import local_path
 from mim_jax.weights.arrangement import pieces
 from mim_jax.weights.files.safetensors_file import CODES, LENGTH, METADATA
 
@@ -50,7 +51,7 @@ def write_safetensors(
     Raises ValueError for an array of another shape than was said or a type the format lacks, InputError for a disk
     that refuses, and whatever a function raises.
     """
-    path = Path(path)
+    path = local_path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import UInt8
 
-from mim_jax.errors import InputError
+from mim_jax.errors import InputError, unreadable
 
 MOST_AXES = 64  # NumPy's own limit
 LARGEST_BYTES = 2**62
@@ -149,11 +149,6 @@ def contiguous(shape: tuple[int, ...], dtype: np.dtype, storage: Storage, swappe
     """A tensor that fills a storage in C order."""
     strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
     return StoredTensor(shape, dtype, storage, strides, swapped=swapped)
-
-
-def unreadable(path: Path, error: OSError) -> InputError:
-    """The sentence for a file that the system does not let us read."""
-    return InputError(f"cannot read {path}: {error.strerror or error}; check its permissions and its disk")
 
 
 def shown(value: object, longest: int = 80) -> str:

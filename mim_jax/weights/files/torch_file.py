@@ -6,11 +6,11 @@ from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import Any
 
-from mim_jax.errors import InputError
+from mim_jax.errors import InputError, unreadable
 from mim_jax.weights.files.content import checked
 from mim_jax.weights.files.inert import Global, Opaque
 from mim_jax.weights.files.pickles import load_pickle
-from mim_jax.weights.files.tensors import DTYPES, FileStorage, shown, unreadable
+from mim_jax.weights.files.tensors import DTYPES, FileStorage, shown
 from mim_jax.weights.files.torch_objects import STORAGE_DTYPES, TypedStorage
 from mim_jax.weights.files.zip_entries import ZipEntry
 

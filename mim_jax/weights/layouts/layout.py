@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mim_jax.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from mim_jax.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from mim_jax.weights.rules import Rule, fill, parse_rules, read_numbers, skeleton
 
 HALF = (0.5, 0.5, 0.5)
