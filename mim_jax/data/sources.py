@@ -1,6 +1,5 @@
 """One name for every kind of image source."""
 
-import difflib
 import os
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from mim_jax.data.arrays import open_digits
 from mim_jax.data.folder import open_folder, open_list
 from mim_jax.data.record import Source
 from mim_jax.data.tfds import open_tfds
-from mim_jax.errors import InputError
+from mim_jax.errors import InputError, ranked
 
 
 def open_source(source: str, split: str, *, data_dir: str = "") -> Source:
@@ -37,7 +36,7 @@ def open_source(source: str, split: str, *, data_dir: str = "") -> Source:
 
 
 def _unknown(source: str, path: str) -> str:
-    close = difflib.get_close_matches(source, ["digits"], n=1)
+    close = ranked(source, ["digits"])
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return (
         f"The data source {source!r} is none of 'digits', 'tfds:name', a list file (*.txt) or a folder: "
