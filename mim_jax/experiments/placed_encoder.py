@@ -16,7 +16,7 @@ from mim_jax.data.preprocessing import normalise
 from mim_jax.data.sources import Source
 from mim_jax.errors import InputError
 from mim_jax.experiments.plan import evaluation_transform
-from mim_jax.experiments.settings import Data, Efficiency
+from mim_jax.experiments.shared_settings import Computing, EvaluationImages
 from mim_jax.models.build import initial_parameters
 from mim_jax.training.sharding import global_batch, state_shardings
 from mim_jax.weights.converting import parse_statements
@@ -53,8 +53,8 @@ class PlacedEncoder:
     name: str
     model: Model
     mesh: Any
-    data: Data
-    efficiency: Efficiency
+    data: EvaluationImages
+    efficiency: Computing
     batch_size: int
 
     @functools.cached_property

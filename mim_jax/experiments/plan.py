@@ -9,20 +9,8 @@ from mim_jax.data.reading import Reader
 from mim_jax.data.sources import Source, open_source
 from mim_jax.data.transforms import Transform, make_transform
 from mim_jax.errors import InputError
-from mim_jax.experiments.settings import Data, Settings
-
-TRANSFORM_OPTIONS: dict[str, dict[str, str]] = {
-    "linear_probe": {"scale": "crop_scale", "flip_probability": "flip_probability"},
-    "none": {},
-    "mae_pretrain": {
-        "scale": "crop_scale", "interpolation": "interpolation", "flip_probability": "flip_probability",
-    },
-    "supervised": {
-        "scale": "crop_scale", "magnitude": "rand_augment", "flip_probability": "flip_probability",
-    },
-}  # fmt: skip
-"""Transform to the settings that its options come from; a transform that is not here has a flip only."""
-
+from mim_jax.experiments.settings import Settings
+from mim_jax.experiments.shared_settings import TRANSFORM_OPTIONS, Augmentation, EvaluationImages
 
 def make_preprocessing(settings: Settings) -> Preprocessing:
     """What the encoder expects of its input."""
@@ -69,14 +57,13 @@ def _check_classes(settings: Settings, source: Source) -> None:
         )
 
 
-def training_transform(data: Data, image_size: tuple[int, int]) -> Transform:
+def training_transform(data: Augmentation, image_size: tuple[int, int]) -> Transform:
     """The augmentation of training images."""
-    known = TRANSFORM_OPTIONS.get(data.transform, {"flip_probability": "flip_probability"})
-    options = {option: getattr(data, setting) for option, setting in known.items()}
+    options = {option: getattr(data, setting) for option, setting in TRANSFORM_OPTIONS[data.transform].items()}
     return make_transform(data.transform, image_size=image_size, **options)
 
 
-def evaluation_transform(data: Data, image_size: tuple[int, int]) -> Transform:
+def evaluation_transform(data: EvaluationImages, image_size: tuple[int, int]) -> Transform:
     """The crop of test images, and of training images whose features are probed."""
     options = {"crop_fraction": data.crop_fraction} if data.crop_fraction else {}
     return make_transform(data.evaluation_transform, image_size=image_size, **options)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mim_jax.errors import InputError
-from mim_jax.experiments.settings import NUMBERS, differing_keys, to_json
+from mim_jax.experiments.saved_settings import differing_keys, to_json
+from mim_jax.experiments.settings import NUMBERS
 from mim_jax.files import write_atomically
 
 
