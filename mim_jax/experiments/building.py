@@ -12,7 +12,7 @@ from typing import Any
 
 import ml_collections
 
-from mim_jax.errors import InputError, likeness, nearest, ranked
+from mim_jax.errors import InputError, likeness, ranked
 
 SAME_GROUP = 0.1
 """What a key gains over others by standing in the group where it was looked for."""
@@ -125,11 +125,12 @@ def leaf_keys(kind: Any, where: str) -> Iterator[str]:
 
 def unknown_key(name: str, known: Iterable[str]) -> str:
     """The sentence about a dotted key that there is not: the nearest of all, those of the same group first."""
-    keys, (group, _, last) = list(known), name.rpartition(".")
+    (group, _, last), keys = name.rpartition("."), list(known)
+    groups = sorted({key.rpartition(".")[0] for key in keys} - {"config"})
     why = ELSEWHERE.get(name.partition(".")[2])
     if why:
         return f"unknown configuration key '{name}': {why}; leave it out"
-    names = {key: key.rpartition(".") for key in keys}
+    names = {key: key.rpartition(".") for key in (*keys, *groups)}
     near = set(ranked(last, [own for _, _, own in names.values()]))
     scores = {
         key: likeness(last, own) + SAME_GROUP * likeness(group, other)
@@ -139,5 +140,4 @@ def unknown_key(name: str, known: Iterable[str]) -> str:
     if scores:
         return f"unknown configuration key '{name}'; did you mean '{max(scores, key=lambda key: scores[key])}'?"
     same = [key for key, (other, _, _) in names.items() if other == group]
-    groups = sorted({key.rpartition(".")[0] for key in keys})
-    return f"unknown configuration key '{name}'; {nearest(last, same) if same else 'groups are ' + ', '.join(groups)}"
+    return f"unknown configuration key '{name}'; known are {', '.join(same or groups)}"

@@ -11,6 +11,10 @@ from mim_jax.errors import ranked
 from mim_jax.experiments.building import leaf_keys, unknown_key
 
 
+FREE = ("options", "encoders", "stated")
+"""Groups whose keys are up to the user."""
+
+
 class WholeNumber(flags.IntegerParser):
     """Reads whole numbers, also such as 1e3, as in a configuration file."""
 
@@ -56,7 +60,7 @@ def _unknown(flag: flags.Flag, arguments: Sequence[str]) -> str:
         found = re.match(r"--?(?:no)?(config\.[^=]+)", argument)
         if found and not any(f"{key}.".startswith(f"{found[1]}.") for key in known):
             group, _, key = found[1].rpartition(".")
-            if group in known:
+            if group in known and group.rpartition(".")[2] in FREE:
                 return f"keys of {group} are given together, as in --{group}='{{\"{key}\": VALUE}}'"
             return unknown_key(found[1], known)
     return ""

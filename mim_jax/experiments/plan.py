@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from mim_jax.data.pipeline import TrainingBatches
 from mim_jax.data.preprocessing import Preprocessing, normalise
 from mim_jax.data.reading import Reader
@@ -67,6 +69,17 @@ def evaluation_transform(data: EvaluationImages, image_size: tuple[int, int]) ->
     """The crop of test images, and of training images whose features are probed."""
     options = {"crop_fraction": data.crop_fraction} if data.crop_fraction else {}
     return make_transform(data.evaluation_transform, image_size=image_size, **options)
+
+
+def try_transforms(settings: Settings, source: Source, test: Source) -> None:
+    """Puts the first images through their transforms; raises InputError for what would only be met later."""
+    data, size = settings.data, settings.model.image_size
+    training, evaluation = training_transform(data, size), evaluation_transform(data, size)
+    first, tested = (Reader(images, data.on_corrupt).read(0)[1]["image"] for images in (source, test))
+    training(first, np.random.default_rng(0))
+    evaluation(tested)
+    if settings.evaluation.probe or settings.evaluation.knn_every:
+        evaluation(first)
 
 
 def make_batches(settings: Settings, source: Source, process_index: int, process_count: int) -> TrainingBatches:

@@ -11,7 +11,6 @@ from mim_jax.analysis.probe_figures import PoolingPictures
 from mim_jax.data.sources import Source, open_source
 from mim_jax.data.subset import hold_out
 from mim_jax.errors import InputError
-from mim_jax.experiments.evaluation import check_labels
 from mim_jax.experiments.head_training import count_correct, train_heads
 from mim_jax.experiments.placed_encoder import load_encoder
 from mim_jax.experiments.probe_pictures import pooling_pictures
