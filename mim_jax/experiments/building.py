@@ -1,7 +1,7 @@
 """From nested values to frozen settings: known keys, right types, finite numbers.
 
-What people write is made plain here: numbers of NumPy are taken for Python's, arrays and lists for tuples, whole numbers
-for floats, and floats that are whole (`1e3`) for whole numbers.
+What people write is made plain here: numbers of NumPy are taken for Python's, arrays and lists for tuples, whole
+numbers for floats, and floats that are whole (`1e3`) for whole numbers.
 """
 
 import dataclasses

@@ -44,7 +44,11 @@ BELOW_ONE = (
     "method.mask_ratio", "optimization.ema_decay", "optimization.beta1", "optimization.beta2", "method.lut.momentum",
     "method.supervised.label_smoothing",
 )  # fmt: skip
-WITHIN = AUGMENTED | {"method.supervised.erasing": (0, 1), "data.crop_fraction": (0, 1), "model.drop_path_rate": (-1, 0.99)}
+WITHIN = AUGMENTED | {
+    "method.supervised.erasing": (0, 1),
+    "data.crop_fraction": (0, 1),
+    "model.drop_path_rate": (-1, 0.99),
+}
 CHOICES = {
     "method.name": ("mae", "simmim", "lut", "supervised"),
     "method.masking": ("uniform", "coarse", "blockwise", "grid"),

@@ -8,8 +8,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from mim_jax.errors import ranked
-from mim_jax.experiments.building import leaf_keys, unknown_key
-
+from mim_jax.experiments.building import build_settings, leaf_keys, unknown_key
 
 FREE = ("options", "encoders", "stated")
 """Groups whose keys are up to the user."""
@@ -45,9 +44,12 @@ def mistake(error: Exception, flag: flags.Flag, arguments: Sequence[str]) -> str
 
 def demand_what_is_given(flag: flags.Flag) -> None:
     """Keys that the command line sets are no wishes (`where_possible`): what they name has to be there."""
-    config = flag.value
-    if "where_possible" in (config or {}):
-        config.where_possible = tuple(key for key in config.where_possible if key not in flag.override_values)
+    if "where_possible" not in (flag.value or {}):
+        return
+    from mim_jax.experiments.probe_settings import ProbeSettings, wishes
+
+    named = wishes(build_settings(ProbeSettings, flag.value))
+    flag.value.where_possible = tuple(key for key in named if key not in flag.override_values)
 
 
 def _unknown(flag: flags.Flag, arguments: Sequence[str]) -> str:
@@ -83,4 +85,3 @@ def _file(arguments: Sequence[str]) -> str:
         if argument.startswith("-") and name == "config":
             return value or following
     return ""
-

@@ -34,7 +34,9 @@ def check_classes(train: Source, test: Source) -> None:
         return
     have = np.unique(labels)
     if len(have) < 2:
-        raise InputError(f"all {len(labels)} training images are of class '{names[have[0]]}'; a probe needs two at least")
+        raise InputError(
+            f"all {len(labels)} training images are of class '{names[have[0]]}'; a probe needs two at least"
+        )
     missing = np.setdiff1d(wanted, have)
     if len(missing):
         raise InputError(

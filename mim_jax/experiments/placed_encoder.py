@@ -17,6 +17,7 @@ from mim_jax.data.sources import Source
 from mim_jax.errors import InputError
 from mim_jax.experiments.plan import evaluation_transform
 from mim_jax.experiments.shared_settings import Computing, EvaluationImages
+from mim_jax.models.blocks import Computation
 from mim_jax.models.build import initial_parameters
 from mim_jax.training.sharding import global_batch, state_shardings
 from mim_jax.weights.converting import parse_statements
@@ -56,6 +57,11 @@ class PlacedEncoder:
     data: EvaluationImages
     efficiency: Computing
     batch_size: int
+
+    @property
+    def computation(self) -> Computation:
+        """How it is computed: the same wherever this encoder is run, so that one report has one precision."""
+        return Computation(dtype=self.efficiency.dtype)
 
     @functools.cached_property
     def parameters(self) -> Any:

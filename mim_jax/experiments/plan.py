@@ -14,6 +14,7 @@ from mim_jax.errors import InputError
 from mim_jax.experiments.settings import Settings
 from mim_jax.experiments.shared_settings import TRANSFORM_OPTIONS, Augmentation, EvaluationImages
 
+
 def make_preprocessing(settings: Settings) -> Preprocessing:
     """What the encoder expects of its input."""
     return Preprocessing(settings.model.image_size, settings.model.channels, settings.data.mean, settings.data.std)

@@ -26,6 +26,9 @@ PROTOCOLS = ("trained", "k-NN", "logistic")
 SCALINGS = ("none", "z-score")
 OPTIMIZERS = ("lars", "sgd", "adamw")
 STARTS = ("torch_default", "normal", "zeros")
+DEFAULTS = "defaults"
+WISHES = ("readings.layers", "readings.poolings", "readings.final_norm")
+"""Keys that may be wishes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,13 +113,14 @@ class ProbeSettings:
     `{"MAE": "num_heads=12"}`.
 
     `where_possible` names keys of `readings`, such as "readings.poolings", whose values are wishes: what an encoder
-    does not have of them is told and left out, instead of refused. A key that is set on the command line is no wish.
+    does not have of them is told and left out, instead of refused; "defaults" stands for keys that were not changed. A
+    key that is set on the command line is no wish.
     """
 
     experiment: str = "probe"
     encoders: dict[str, Any] = dataclasses.field(default_factory=dict)
     stated: dict[str, Any] = dataclasses.field(default_factory=dict)
-    where_possible: tuple[str, ...] = ()
+    where_possible: tuple[str, ...] = (DEFAULTS,)
     protocols: tuple[str, ...] = PROTOCOLS
     data: TrainingImages = TrainingImages(transform="linear_probe", crop_scale=(0.08, 1.0))
     readings: Readings = Readings()
@@ -148,6 +152,13 @@ def resolve_probe(config: ml_collections.ConfigDict | Mapping[str, Any]) -> Prob
         raise InputError(mistake)
     check_read(settings, PROBING)
     return settings
+
+
+def wishes(settings: ProbeSettings) -> tuple[str, ...]:
+    """The keys of `WISHES` whose values are wishes."""
+    named, defaults = settings.where_possible, ProbeSettings()
+    unchanged = [key for key in WISHES if value_of(settings, key) == value_of(defaults, key)]
+    return tuple(key for key in WISHES if key in named or (DEFAULTS in named and key in unchanged))
 
 
 def _mistakes(settings: ProbeSettings) -> Iterator[str]:
@@ -185,7 +196,7 @@ CHOICES = {
     "frozen.scaling": SCALINGS,
     "trained.optimizer": OPTIMIZERS,
     "trained.head_init": STARTS,
-    "where_possible": ("readings.layers", "readings.poolings", "readings.final_norm"),
+    "where_possible": (DEFAULTS, *WISHES),
     **IMAGES,
     **AUGMENTATIONS,
 }

@@ -31,7 +31,7 @@ def open_test_source(settings: Settings, source: Source) -> Source:
 
 
 def check_images(settings: Settings, source: Source, test: Source) -> list[str]:
-    """Lines about what a run leaves out or takes otherwise; what would end it later ends it here, with an InputError."""
+    """Lines about what a run leaves out or does otherwise; what would end it later ends it here, by an InputError."""
     evaluation, notes = settings.evaluation, [unread_sizes(settings, PRETRAINING)]
     plan.try_transforms(settings, source, test)
     if (evaluation.attention or evaluation.statistics_every) and len(test) < 2:

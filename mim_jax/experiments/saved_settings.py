@@ -29,9 +29,7 @@ def _differences(key: str, old: Any, new: Any, default: Any, kind: Any) -> Itera
     if dataclasses.is_dataclass(kind) and isinstance(old, Mapping):
         for field in sorted(dataclasses.fields(kind), key=lambda field: field.name):
             name = field.name
-            yield from _differences(
-                f"{key}.{name}", old.get(name, default[name]), new[name], default[name], field.type
-            )
+            yield from _differences(f"{key}.{name}", old.get(name, default[name]), new[name], default[name], field.type)
     elif isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in sorted(old.keys() | new.keys()):
             yield from _differences(f"{key}.{name}", old.get(name), new.get(name), None, None)

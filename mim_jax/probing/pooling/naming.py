@@ -31,14 +31,20 @@ def construct(text: str, table: dict[str, Constructor]) -> Pooling:
     Raises:
         InputError: if the text cannot be read, a name or an option is unknown, or a value does not fit.
     """
+    name, stated = read_call(text, table)
+    kinds = options(table[name])
+    return table[name](**{key: _read(name, key, value, kinds) for key, value in stated.items()})
+
+
+def read_call(text: str, table: dict[str, Constructor]) -> tuple[str, dict[str, str]]:
+    """Name of a pooling and its stated options as text; raises InputError for what is no such text or name."""
     call = _CALL.fullmatch(text)
     if call is None:
         raise InputError(f"'{text}' is no pooling; write a name, or one with options, like 'ca2(scale=sum)'")
     name, stated = call.groups()
     if name not in table:
         raise InputError(f"unknown pooling '{name}'; {nearest(OTHER_NAMES.get(name, name), table)}")
-    kinds = options(table[name])
-    return table[name](**{key: _read(name, key, value, kinds) for key, value in _stated(name, stated or "")})
+    return name, dict(_stated(name, stated or ""))
 
 
 def options(constructor: Constructor) -> dict[str, Any]:
