@@ -184,7 +184,7 @@ NOT_NEGATIVE = (
     "representations.lidar_images", "run.pictures", "run.checkpoint_every", "run.seed", "data.crop_fraction",
     "efficiency.loader_threads",
 )  # fmt: skip
-WITHIN = AUGMENTED | {"data.crop_fraction": (0, 1)}
+WITHIN = AUGMENTED | {"data.crop_fraction": (0.0, 1.0)}
 CHOICES = {
     "statistics.queries": QUERIES,
     "statistics.implementation": IMPLEMENTATIONS,

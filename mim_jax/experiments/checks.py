@@ -10,7 +10,7 @@ from mim_jax.experiments.shared_settings import EVALUATION_TRANSFORMS, TRANSFORM
 from mim_jax.models.swin_presets import SWIN_ENCODERS
 from mim_jax.models.vit_presets import VIT_ENCODERS
 
-AUGMENTED = {"data.flip_probability": (0, 1), "data.rand_augment": (0, 10)}
+AUGMENTED = {"data.flip_probability": (0.0, 1.0), "data.rand_augment": (0.0, 10.0)}
 """Ranges of what augments images, both ends included."""
 IMAGES = {
     "data.on_corrupt": ("skip", "stop"),
@@ -45,9 +45,9 @@ BELOW_ONE = (
     "method.supervised.label_smoothing",
 )  # fmt: skip
 WITHIN = AUGMENTED | {
-    "method.supervised.erasing": (0, 1),
-    "data.crop_fraction": (0, 1),
-    "model.drop_path_rate": (-1, 0.99),
+    "method.supervised.erasing": (0.0, 1.0),
+    "data.crop_fraction": (0.0, 1.0),
+    "model.drop_path_rate": (-1.0, 0.99),
 }
 CHOICES = {
     "method.name": ("mae", "simmim", "lut", "supervised"),
@@ -105,7 +105,7 @@ def check_ranges(
             refuse(settings, key, "at least 0 and less than 1")
     for key, (low, high) in (within or {}).items():
         if not all(low <= number <= high for number in numbers(key)):
-            refuse(settings, key, f"from {low} to {high}")
+            refuse(settings, key, f"from {low:g} to {high:g}")
 
 
 def check_choices(settings: Any, choices: Mapping[str, Sequence[str]]) -> None:

@@ -46,15 +46,15 @@ def check_classes(train: Source, test: Source) -> None:
 
 
 def makeable_shots(
-    shots: Sequence[int], labels: Int[np.ndarray, "_"], names: Sequence[str] = ()
-) -> tuple[tuple[int, ...], str]:
+    shots: Sequence[float], labels: Int[np.ndarray, "_"], names: Sequence[str] = ()
+) -> tuple[tuple[float, ...], str]:
     """Those numbers of labels a class that every class has, and a line about the others ("" if there are none)."""
     classes, counts = np.unique(labels, return_counts=True)
     smallest = int(counts.min())
     kept = tuple(count for count in shots if count <= smallest)
     if len(kept) == len(shots):
         return kept, ""
-    lost = ", ".join(str(count) for count in shots if count > smallest)
+    lost = ", ".join(f"{count:g}" for count in shots if count > smallest)
     smallest_class = names[classes[counts.argmin()]] if names else classes[counts.argmin()]
     images = f"{smallest} training image{'s' * (smallest > 1)}"
     return kept, f"class '{smallest_class}' has {images}, so there are no probes with {lost} labels a class"

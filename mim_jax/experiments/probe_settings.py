@@ -191,7 +191,7 @@ NOT_NEGATIVE = (
     "trained.weight_decays", "trained.warmup_epochs", "trained.seed", "frozen.train_images", "run.checkpoint_every",
     "run.pictures", "data.crop_fraction", "efficiency.loader_threads",
 )  # fmt: skip
-WITHIN = AUGMENTED | {"data.crop_fraction": (0, 1), "trained.compat_drop_path": (0, 0.99)}
+WITHIN = AUGMENTED | {"data.crop_fraction": (0.0, 1.0), "trained.compat_drop_path": (0.0, 0.99)}
 CHOICES = {
     "frozen.scaling": SCALINGS,
     "trained.optimizer": OPTIMIZERS,
