@@ -14,7 +14,6 @@ if __name__ == "__main__":
     leave_on_interrupt()  # before anything else is imported
 
 import importlib
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -117,20 +116,18 @@ def _run(settings: Any, workdir: Path) -> int:
 
 
 def _parse(arguments: list[str]) -> list[str]:
-    """Parses the flags; what is wrong with a configuration ends in one sentence."""
+    """Parses the flags; what is wrong with them or with a configuration ends in one sentence."""
+    from mim_jax.experiments.command_line import demand_what_is_given, mistake
+
     try:
-        rest = app.parse_flags_with_usage(arguments)
+        rest = flags.FLAGS(arguments)
         getattr(_CONFIG.value, "keys", None)  # a file that cannot be loaded is reported when it is first used
+        demand_what_is_given(flags.FLAGS["config"])
         return rest
     except BrokenPipeError:
         raise  # nobody reads the help to its end
-    except (AttributeError, KeyError) as error:
-        key, hint = re.search(r"(\w+)", str(error)), re.search(r'Did you mean \\?"(\w+)', str(error))
-        nearest = f"; did you mean '{hint[1]}'?" if hint else ""
-        sys.exit(tell_mistake(f"unknown configuration key '{key[1] if key else error}'{nearest}"))
     except Exception as error:
-        reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[-1].strip()
-        sys.exit(tell_mistake(f"the configuration cannot be loaded: {reason}"))
+        sys.exit(tell_mistake(mistake(error, flags.FLAGS["config"], arguments)))
 
 
 def _at_home(argument: str) -> str:

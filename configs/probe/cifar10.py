@@ -11,6 +11,7 @@ def get_config():
     config = default_probe_config()
     config.data.crop_fraction = 1.0
     config.data.crop_scale = (0.4, 1.0)
+    config.where_possible = ("readings.poolings",)
     config.readings.layers = ()
     config.readings.poolings = ("cls", "mean", "both", "cp2", "ca2", "attn-mn", "attn-lcte", "abmilp", "ep(queries=8)")
     config.trained.learning_rates = (0.3, 1.0, 3.0)

@@ -12,6 +12,7 @@ def get_config():
     config.readings.layers = (-1,)
     config.readings.poolings = ("cls", "both")
     config.readings.final_norm = (True,)
+    config.where_possible = ("readings.poolings", "readings.final_norm")
     config.protocols = ("trained",)
     config.trained.optimizer = "sgd"
     config.trained.learning_rates = (

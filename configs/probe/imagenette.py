@@ -12,6 +12,7 @@ def get_config():
     config.data.test_split = "val"
     config.data.crop_fraction = 1.0
     config.data.crop_scale = (0.4, 1.0)
+    config.where_possible = ("readings.poolings",)
     config.readings.layers = ()
     config.readings.poolings = ("cls", "mean", "both", "ca2", "attn-mn", "abmilp", "ep(queries=8)")
     config.trained.optimizer = "adamw"

@@ -10,5 +10,6 @@ def get_config():
     config = default_probe_config()
     config.readings.layers = ()
     config.readings.poolings = ("cls", "mean")
+    config.where_possible = ("readings.poolings",)
     config.protocols = ("k-NN", "logistic")
     return config

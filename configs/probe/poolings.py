@@ -13,5 +13,6 @@ def get_config():
     config = default_probe_config()
     config.readings.layers = (-1,)
     config.readings.poolings = ("cls", "mean", "both", "max", "cp2", *ATTENTION_DERIVED, *TRAINED)
+    config.where_possible = ("readings.poolings",)
     config.trained.learning_rates = (0.03, 0.1, 0.3)
     return config

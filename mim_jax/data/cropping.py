@@ -68,11 +68,15 @@ def reflect_border(image: Pixels, padding: int) -> Resized:
     return np.pad(image, ((padding, padding), (padding, padding), (0, 0)), mode="reflect")
 
 
-def resize_shorter_side(image: Pixels, size: int) -> Resized:
-    """Bicubic resize of the shorter side to `size`, of the longer to `int(size * longer / shorter)`."""
-    height, width = image.shape[:2]
-    shorter = min(height, width)
-    return resize(image, (int(size * height / shorter), int(size * width / shorter)))
+def resize_to_cover(image: Pixels, size: tuple[int, int]) -> Resized:
+    """Bicubic resize to the smallest image of the same aspect that covers `size` (height, width).
+
+    For a square that is the shorter side to its side, and the longer one to `int(side * longer / shorter)`.
+    """
+    (height, width), (rows, columns) = image.shape[:2], size
+    if rows * width >= columns * height:
+        return resize(image, (rows, int(rows * width / height)))
+    return resize(image, (int(columns * height / width), columns))
 
 
 def resize(image: Pixels, size: tuple[int, int], interpolation: str = "bicubic") -> Resized:

@@ -1,6 +1,5 @@
 """One name for every kind of image source."""
 
-import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from mim_jax.data.list_file import LIST_ENDINGS, check_list, open_list
 from mim_jax.data.record import Source
 from mim_jax.data.splits import READINGS
 from mim_jax.data.tfds import check_tfds, open_tfds
-from mim_jax.errors import InputError
+from mim_jax.errors import InputError, ranked
 from mim_jax.paths import local_path
 
 
@@ -76,7 +75,7 @@ def _recognised(source: str, data_dir: str) -> tuple[str, str]:
 def _unknown(source: str, path: Path) -> str:
     if path.is_file():
         return f"The data source {path} is neither a folder nor a list file, which ends in {', '.join(LIST_ENDINGS)}."
-    close = difflib.get_close_matches(source, ["digits"], n=1)
+    close = ranked(source, ["digits"])
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return (
         f"The data source {source!r} is none of 'digits', 'tfds:name', a list file (*.txt) or a folder: "

@@ -1,7 +1,6 @@
 """TFDS data sets that are prepared on disk, without TensorFlow."""
 
 import dataclasses
-import difflib
 import functools
 import os
 import re
@@ -13,7 +12,7 @@ import numpy as np
 
 from mim_jax.data.record import Record, decode_image
 from mim_jax.data.shards import Records, Slice, open_array_records, open_tfrecords
-from mim_jax.errors import InputError
+from mim_jax.errors import InputError, ranked
 from mim_jax.paths import local_path
 
 OPENERS: dict[str, Callable[[Sequence[Slice]], Records]] = {
@@ -111,7 +110,7 @@ def _nothing_prepared(name: str, dataset: str, root: Path, found: list[tuple[str
         versions = ", ".join(f"{dataset}{'/' * bool(config)}{config}:{version}" for config, version, _ in found)
         return f"{name!r} is not prepared under {root}, which has {versions}."
     others = sorted(path.name for path in root.glob("*") if _prepared(path)) if root.is_dir() else []
-    close = difflib.get_close_matches(dataset, others, n=1)
+    close = ranked(dataset, others)
     hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(others) or 'no prepared data set'}."
     return (
         f"No TFDS data set {dataset!r} is prepared under {root}: {hint} Set data_dir, or prepare it once with "

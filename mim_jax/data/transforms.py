@@ -1,7 +1,6 @@
 """From a decoded image to the model's size: what pre-training, probing and fine-tuning do to uint8 arrays."""
 
 import dataclasses
-import difflib
 import functools
 import inspect
 import math
@@ -25,10 +24,10 @@ from mim_jax.data.cropping import (
     random_resized_crop_box,
     reflect_border,
     resize,
-    resize_shorter_side,
+    resize_to_cover,
 )
 from mim_jax.data.rand_augment import LARGEST_MAGNITUDE, rand_augment
-from mim_jax.errors import InputError
+from mim_jax.errors import InputError, nearest
 
 Views = UInt8[np.ndarray, "2 height width c"]
 
@@ -63,8 +62,6 @@ def make_transform(name: str, *, image_size: tuple[int, int], **options: Any) ->
         valid, meaning = OPTIONS[_known(key, allowed, f"option of the transform {name!r}")]
         if not valid(value):
             raise InputError(f"{key} of the transform {name!r} must be {meaning}, not {value!r}.")
-    if function in SQUARE and image_size[0] != image_size[1]:
-        raise InputError(f"The transform {name!r} makes square images; image_size is {image_size}.")
     return Transform(name, functools.partial(function, image_size=image_size, **options), random)
 
 
@@ -143,8 +140,8 @@ def random_crop_padded(
     padding: int = 4,
     flip_probability: float = 0.5,
 ) -> Resized:
-    """Shorter side to the model's size, reflected border, random crop, horizontal flip; usual for CIFAR."""
-    padded = reflect_border(resize_shorter_side(image, image_size[0]), padding)
+    """Resize to cover the model's size, reflected border, random crop, horizontal flip; usual for CIFAR."""
+    padded = reflect_border(resize_to_cover(image, image_size), padding)
     return _random_window(padded, image_size, flip_probability, rng)
 
 
@@ -160,7 +157,7 @@ def lut_two_views(
 
     Raises `InputError` if the image has not three channels.
     """
-    padded = reflect_border(resize_shorter_side(image, image_size[0]), padding)
+    padded = reflect_border(resize_to_cover(image, image_size), padding)
     first, second = (_random_window(padded, image_size, flip_probability, rng) for _ in range(2))
     return np.stack([first, three_augment(second, rng)])
 
@@ -168,14 +165,14 @@ def lut_two_views(
 def evaluation(
     image: Pixels, rng: Any = None, *, image_size: tuple[int, int], crop_fraction: float | None = None
 ) -> Resized:
-    """Shorter side to `int(size / crop_fraction)`, centre crop, as MAE evaluates.
+    """Resize to cover `int(size / crop_fraction)` of both sides, centre crop, as MAE evaluates (squares).
 
-    `crop_fraction` is 224 / 256 up to 224 pixels and 1 above; 1 keeps images that have the size as they are.
+    `crop_fraction` is 224 / 256 up to 224 pixels (of the shorter side) and 1 above; 1 keeps images that have the size
+    as they are.
     """
-    size = image_size[0]
-    fraction = crop_fraction or (224 / 256 if size <= 224 else 1.0)
-    resized = resize_shorter_side(image, int(size / fraction))
-    return crop(resized, centre_crop_box(resized.shape[0], resized.shape[1], size, size))
+    fraction = crop_fraction or (224 / 256 if min(image_size) <= 224 else 1.0)
+    resized = resize_to_cover(image, (int(image_size[0] / fraction), int(image_size[1] / fraction)))
+    return crop(resized, centre_crop_box(resized.shape[0], resized.shape[1], *image_size))
 
 
 def _random_window(image: Pixels, size: tuple[int, int], flip_probability: float, rng: np.random.Generator) -> Resized:
@@ -186,9 +183,7 @@ def _random_window(image: Pixels, size: tuple[int, int], flip_probability: float
 def _known(name: str, names: list[str], kind: str) -> str:
     if name in names:
         return name
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}."
-    raise InputError(f"{name!r} is no {kind}; {hint}")
+    raise InputError(f"{name!r} is no {kind}; {nearest(name, names)}")
 
 
 def _range(high: float) -> Callable[[Any], bool]:
@@ -205,9 +200,6 @@ TRANSFORMS: dict[str, tuple[Callable[..., Resized | Views], bool]] = {
     "evaluation": (evaluation, False),
 }
 """Name to function, and whether it draws random numbers."""
-
-SQUARE = (random_crop_padded, lut_two_views, evaluation)
-"""Transforms that resize the shorter side, and make square images only."""
 
 OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "scale": (_range(1.0), "two numbers 0 < low <= high <= 1"),

@@ -13,6 +13,7 @@ from mim_jax.data.sources import Source
 from mim_jax.experiments.analyze_settings import AnalyzeSettings
 from mim_jax.experiments.placed_encoder import PlacedEncoder
 from mim_jax.experiments.plan import evaluation_transform
+from mim_jax.models.blocks import Computation
 from mim_jax.models.build import make_encoder
 from mim_jax.models.encoder import EncoderOutput
 from mim_jax.ops.attention_maps import attention_of_queries
@@ -45,25 +46,32 @@ def encoder_pictures(placed: PlacedEncoder, settings: AnalyzeSettings, source: S
     windowed = len(config.depths) > 1
     run = _norms_only if windowed else _look
     queries = {} if windowed else query_places(config.grid)
-    found = run(placed.parameters, placed.normalise(jnp.asarray(pixels)), config, tuple(queries.values()))
+    found = run(
+        placed.parameters, placed.normalise(jnp.asarray(pixels)), config, tuple(queries.values()), placed.computation
+    )
     attention, rollout, norms = jax.tree.map(np.asarray, found)
     images = pixels.astype(np.float32) / 255
     names = (["class"] if config.prefix and not windowed else []) + list(queries)
     return Pictures(images, queries, dict(zip(names, attention, strict=True)), rollout, norms)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _norms_only(parameters: Any, images: Any, config: Any, queries: tuple[Pair, ...]) -> tuple[Any, Any, Any]:
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _norms_only(
+    parameters: Any, images: Any, config: Any, queries: tuple[Pair, ...], computation: Computation
+) -> tuple[Any, Any, Any]:
     depth = sum(config.depths)
-    last = make_encoder(config).apply({"params": parameters}, images, taps=(depth,)).taps[0]
+    last = make_encoder(config, computation).apply({"params": parameters}, images, taps=(depth,)).taps[0]
     return [], None, token_norms(last.patches).reshape(-1, *last.grid)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _look(parameters: Any, images: Any, config: Any, queries: tuple[Pair, ...]) -> tuple[Any, Any, Any]:
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _look(
+    parameters: Any, images: Any, config: Any, queries: tuple[Pair, ...], computation: Computation
+) -> tuple[Any, Any, Any]:
     """Attention of every query in the last block, rollout from the class token, norms."""
     depth, prefix, (_, columns) = sum(config.depths), config.prefix, config.grid
-    out: EncoderOutput = make_encoder(config).apply({"params": parameters}, images, observer=logit_parts, taps=(depth,))
+    encoder = make_encoder(config, computation)
+    out: EncoderOutput = encoder.apply({"params": parameters}, images, observer=logit_parts, taps=(depth,))
     parts = out.observations
     last = jax.tree.map(lambda leaf: leaf[-1], parts)
     rows = ([0] if prefix else []) + [prefix + row * columns + column for row, column in queries]

@@ -7,9 +7,19 @@ from typing import Any
 import ml_collections
 
 from mim_jax.analysis.definitions import HEAD_STATISTICS, LAYER_STATISTICS, QUERIES, check_statistics
-from mim_jax.errors import InputError, nearest
-from mim_jax.experiments.checks import build_settings, check_encoders
-from mim_jax.experiments.settings import Data, Efficiency
+from mim_jax.errors import InputError
+from mim_jax.experiments.building import Config, build_settings, new_config
+from mim_jax.experiments.checks import (
+    AUGMENTATIONS,
+    AUGMENTED,
+    IMAGES,
+    augmentation_mistakes,
+    check_choices,
+    check_encoders,
+    check_ranges,
+)
+from mim_jax.experiments.read_keys import ANALYSIS, check_read
+from mim_jax.experiments.shared_settings import AugmentedImages, Computing
 from mim_jax.experiments.shown_settings import shown_settings
 
 SAMPLES = ("class", "pooled", "flattened", "tokens")
@@ -107,10 +117,10 @@ class AnalyzeSettings:
     experiment: str = "analyze"
     encoders: dict[str, Any] = dataclasses.field(default_factory=dict)
     stated: dict[str, Any] = dataclasses.field(default_factory=dict)
-    data: Data = Data()
+    data: AugmentedImages = AugmentedImages()
     statistics: StatisticsOf = StatisticsOf()
     representations: RepresentationsOf = RepresentationsOf()
-    efficiency: Efficiency = Efficiency()
+    efficiency: Computing = Computing()
     run: AnalyzeRun = AnalyzeRun()
 
     def __repr__(self) -> str:
@@ -121,17 +131,24 @@ NUMBERS = ("encoders", "stated", "data", "statistics")
 """Keys that decide what is measured: a run may only be continued with the same."""
 
 
-def default_analyze_config() -> ml_collections.ConfigDict:
-    """A ConfigDict with every key at its default, for a configuration file to change."""
-    return ml_collections.ConfigDict(dataclasses.asdict(AnalyzeSettings()))
+def default_analyze_config() -> Config:
+    """A configuration with every key at its default, for a configuration file to change."""
+    return new_config(AnalyzeSettings())
 
 
 def resolve_analyze(config: ml_collections.ConfigDict | Mapping[str, Any]) -> AnalyzeSettings:
-    """Frozen settings; raises InputError for an unknown key or name, a wrong type, or a number out of its range."""
-    settings = build_settings(AnalyzeSettings, config, "config")
+    """Frozen settings.
+
+    Raises InputError for an unknown key or name, a wrong type, a number out of its range, and a key that would not be
+    read.
+    """
+    settings = build_settings(AnalyzeSettings, config)
     check_encoders(settings.encoders, "analyse")
-    _check_names(settings)
+    check_choices(settings, CHOICES)
+    check_ranges(settings, positive=POSITIVE, not_negative=NOT_NEGATIVE, within=WITHIN)
+    _check_limits(settings)
     _check_numbers(settings)
+    check_read(settings, ANALYSIS)
     return settings
 
 
@@ -140,8 +157,8 @@ def with_compat(settings: AnalyzeSettings) -> AnalyzeSettings:
     return dataclasses.replace(settings, statistics=dataclasses.replace(settings.statistics, compat=True))
 
 
-def _check_names(settings: AnalyzeSettings) -> None:
-    statistics, representations = settings.statistics, settings.representations
+def _check_limits(settings: AnalyzeSettings) -> None:
+    statistics = settings.statistics
     limits = statistics.limits
     check_statistics((*statistics.names, *limits))
     for name in limits:
@@ -149,41 +166,35 @@ def _check_names(settings: AnalyzeSettings) -> None:
             raise InputError(f"'{name}' has no interval over images, so config.statistics.until cannot wait for it")
         if statistics.names and name not in statistics.names:
             raise InputError(f"config.statistics.until waits for '{name}', which config.statistics.names leaves out")
-    choices = [
-        ("statistics.queries", statistics.queries, QUERIES),
-        ("statistics.implementation", (statistics.implementation,), IMPLEMENTATIONS),
-        ("representations.samples", representations.samples, SAMPLES),
-        ("representations.cka", (representations.cka,), ESTIMATORS),
-        ("representations.embedding_map", (representations.embedding_map,), MAPS),
-    ]
-    for key, given, known in choices:
-        for value in given:
-            if value not in known:
-                raise InputError(f"config.{key} has '{value}'; {nearest(value, [name for name in known if name])}")
 
 
 def _check_numbers(settings: AnalyzeSettings) -> None:
-    run, statistics, representations = settings.run, settings.statistics, settings.representations
-    positive = {"run.batch_size": run.batch_size, "run.log_every": run.log_every}
-    positive |= {"representations.neighbours": representations.neighbours}
-    for key, value in positive.items():
-        if value <= 0:
-            raise InputError(f"config.{key} must be positive, not {value}")
-    not_negative = {
-        "statistics.images": statistics.images,
-        "statistics.spectra_images": statistics.spectra_images,
-        "representations.images": representations.images,
-        "representations.token_images": representations.token_images,
-        "representations.lidar_images": representations.lidar_images,
-        "run.pictures": run.pictures,
-        "run.checkpoint_every": run.checkpoint_every,
-    }
-    for key, value in not_negative.items():
-        if value < 0:
-            raise InputError(f"config.{key} must not be negative, but is {value}")
-    if statistics.images == 1:
+    run, representations = settings.run, settings.representations
+    for mistake in augmentation_mistakes(settings.data):
+        raise InputError(mistake)
+    if settings.statistics.images == 1:
         raise InputError("config.statistics.images is 1; an interval needs two images at least")
     if len(run.part) != 2 or not 0 <= run.part[0] < run.part[1]:
         raise InputError(f"config.run.part must be (i, n) with 0 <= i < n, not {run.part}")
     if representations.lidar_images and representations.lidar_views < 2:
         raise InputError(f"config.representations.lidar_views must be 2 at least, not {representations.lidar_views}")
+
+
+POSITIVE = (
+    "run.batch_size", "run.log_every", "representations.neighbours", "efficiency.mesh_fsdp", "efficiency.mesh_tensor",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "statistics.images", "statistics.spectra_images", "representations.images", "representations.token_images",
+    "representations.lidar_images", "run.pictures", "run.checkpoint_every", "run.seed", "data.crop_fraction",
+    "efficiency.loader_threads",
+)  # fmt: skip
+WITHIN = AUGMENTED | {"data.crop_fraction": (0.0, 1.0)}
+CHOICES = {
+    "statistics.queries": QUERIES,
+    "statistics.implementation": IMPLEMENTATIONS,
+    "representations.samples": SAMPLES,
+    "representations.cka": ESTIMATORS,
+    "representations.embedding_map": MAPS,
+    **IMAGES,
+    **AUGMENTATIONS,
+}

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, UInt8
 
 from mim_jax.analysis.representations import pairs_of
 from mim_jax.analysis.result import Matrices
@@ -19,6 +19,7 @@ from mim_jax.errors import InputError
 from mim_jax.experiments.analyze_settings import AnalyzeSettings
 from mim_jax.experiments.placed_encoder import PlacedEncoder
 from mim_jax.experiments.plan import training_transform
+from mim_jax.models.blocks import Computation
 from mim_jax.models.build import make_encoder
 from mim_jax.ops.similarity import cka_of_sums, cka_sums, merge_cka_sums, minibatch_cka, minibatch_sums
 from mim_jax.ops.spectra import lidar
@@ -78,16 +79,22 @@ def _of_pair(
 def _token_batches(one: PlacedEncoder, other: PlacedEncoder, source: Source) -> Iterator[tuple[Any, Any]]:
     """Patch tokens by layer of both encoders, of the same images."""
     for batch, second in zip(one.batches(source), other.batches(source), strict=True):
-        x = _tokens(one.parameters, one.normalise(batch["image"]), one.model.encoder_config)
-        same = one is other
-        y = x if same else _tokens(other.parameters, other.normalise(second["image"]), other.model.encoder_config)
+        x = _tokens_of(one, batch["image"])
+        y = x if one is other else _tokens_of(other, second["image"])
         yield (x, y), batch["valid"]
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _tokens(parameters: Any, images: Float[Array, "b h w c"], config: Any) -> list[Float[Array, "b _ _"]]:
+def _tokens_of(placed: PlacedEncoder, images: UInt8[Array, "b h w c"]) -> list[Float[Array, "b _ _"]]:
+    """Patch tokens by layer."""
+    return _tokens(placed.parameters, placed.normalise(images), placed.model.encoder_config, placed.computation)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _tokens(
+    parameters: Any, images: Float[Array, "b h w c"], config: Any, computation: Computation
+) -> list[Float[Array, "b _ _"]]:
     taps = tuple(range(sum(config.depths) + 1))
-    out = make_encoder(config).apply({"params": parameters}, images, taps=taps)
+    out = make_encoder(config, computation).apply({"params": parameters}, images, taps=taps)
     return [tap.patches.astype(jnp.float32) for tap in out.taps]
 
 
@@ -126,7 +133,7 @@ def lidar_rows(placed: PlacedEncoder, settings: AnalyzeSettings, source: Source)
             transform(image, np.random.default_rng((settings.run.seed, index, view)))
             for view in range(wanted.lidar_views)
         ]
-        tokens = _tokens(placed.parameters, placed.normalise(jnp.asarray(np.stack(views))), placed.model.encoder_config)
+        tokens = _tokens_of(placed, jnp.asarray(np.stack(views)))
         features.append([np.asarray(own.mean(axis=1)) for own in tokens])
     return [
         summary_row(placed.name, layer, "pooled", "lidar", float(lidar(jnp.asarray(np.stack(views)))), count)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from mim_jax.experiments.learner import Learner
-from mim_jax.experiments.settings import to_json
+from mim_jax.experiments.saved_settings import to_json
 from mim_jax.training.sharding import bytes_per_device
 from mim_jax.training.trees import leaf_name
 

@@ -6,14 +6,16 @@ Nothing here imports JAX, reads an array or an image, or writes.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mim_jax.data.folder import EVALUATION_FOLDERS, TRAINING_FOLDERS
+from mim_jax.data.listing import subfolders
 from mim_jax.data.sources import check_source
+from mim_jax.data.splits import EVALUATION, TRAINING
 from mim_jax.errors import InputError
 from mim_jax.experiments import analyze_settings, probe_settings, settings
 from mim_jax.experiments.analyze_settings import AnalyzeSettings
-from mim_jax.experiments.places import FOLDER, RANDOM
+from mim_jax.experiments.places import RANDOM, split_reading
 from mim_jax.experiments.probe_settings import ProbeSettings
-from mim_jax.experiments.settings import Data, Settings
+from mim_jax.experiments.settings import Settings
+from mim_jax.experiments.shared_settings import EvaluationImages
 from mim_jax.experiments.workdir import check_workdir
 from mim_jax.paths import local_path
 from mim_jax.weights.checking import check_weights
@@ -78,16 +80,16 @@ def _check_encoders(encoders: Mapping[str, str], stated: Mapping[str, object]) -
             raise InputError(f"encoder '{name}': {error}") from error
 
 
-def _check_apart(workdir: Path, encoders: Mapping[str, str], data: Data) -> None:
+def _check_apart(workdir: Path, encoders: Mapping[str, str], data: EvaluationImages) -> None:
     """Raises InputError if the run would write among the weights or the images that it reads."""
     real = workdir.resolve()
     for name, where in encoders.items():
         if local_path(where.removeprefix(RANDOM)).resolve() == real:
             raise InputError(f"the workdir {workdir} is that of the encoder '{name}'; use another --workdir")
-    images = local_path(data.source.removeprefix(FOLDER) or ".").resolve()
+    images = local_path(split_reading(data.source)[1] or ".").resolve()
     if data.source == "digits" or not images.is_dir() or not real.is_relative_to(images):
         return
-    splits = [name for name in (*TRAINING_FOLDERS, *EVALUATION_FOLDERS) if (images / name).is_dir()]
+    splits = [name for name in subfolders(images) if name.lower() in TRAINING + EVALUATION]
     first = next(iter(real.relative_to(images).parts), None)
     if not splits or first is None or first in splits:
         raise InputError(f"the workdir {workdir} lies among the images of {data.source}; use another --workdir")

@@ -13,11 +13,11 @@ from jax.experimental import multihost_utils
 from mim_jax.data.pipeline import evaluation_batches
 from mim_jax.data.sources import Source
 from mim_jax.data.subset import random_subset
-from mim_jax.errors import InputError
+from mim_jax.experiments.labels import makeable_shots
 from mim_jax.experiments.learner import Learner
 from mim_jax.experiments.plan import evaluation_transform, make_prepare
 from mim_jax.pretraining.objective import Objective
-from mim_jax.probing.evaluate import probe_features
+from mim_jax.probing.evaluate import NEIGHBOURS, probe_features
 from mim_jax.probing.knn import knn_accuracy
 from mim_jax.probing.pooling import mean_patch_tokens
 from mim_jax.probing.table import RAW_PIXELS, Read, probe_table
@@ -127,7 +127,8 @@ def knn_of(frozen: FrozenFeatures, parameters: Any) -> float:
     """k-NN accuracy of the encoder, in [0, 1]."""
     encoders = {"encoder": encoder_function(frozen.learner, parameters)}
     (train, train_labels), (test, test_labels) = (frozen.extract(encoders, part) for part in ("train", "test"))
-    return knn_accuracy(train["encoder"], train_labels, test["encoder"], test_labels)
+    neighbours = min(NEIGHBOURS, len(train_labels))
+    return knn_accuracy(train["encoder"], train_labels, test["encoder"], test_labels, neighbours=neighbours)
 
 
 def probe(frozen: FrozenFeatures, parameters: Any) -> pd.DataFrame:
@@ -135,6 +136,7 @@ def probe(frozen: FrozenFeatures, parameters: Any) -> pd.DataFrame:
     settings = frozen.learner.settings
     encoders = compared_encoders(frozen.learner, parameters)
     (train, train_labels), (test, test_labels) = (frozen.extract(encoders, part) for part in ("train", "test"))
+    shots, _ = makeable_shots(settings.evaluation.shots, train_labels)
     rows = [
         probe_features(
             _read(frozen.learner, name),
@@ -143,7 +145,7 @@ def probe(frozen: FrozenFeatures, parameters: Any) -> pd.DataFrame:
             test[name],
             test_labels,
             seed=settings.optimization.seed,
-            shots=settings.evaluation.shots,
+            shots=shots,
             draws=settings.evaluation.draws,
         )
         for name in encoders
@@ -157,12 +159,3 @@ def _read(learner: Learner, encoder: str) -> Read:
     if encoder == PIXELS:
         return Read(encoder, None, RAW_PIXELS, False)
     return Read(encoder, sum(config.depths), "mean", config.final_norm)
-
-
-def check_labels(source: Source, part: str) -> None:
-    """Raises InputError if a source has no labels."""
-    if not source.class_names:
-        raise InputError(
-            f"the {part} images have no labels, which probing needs; put them into one folder a class, or set "
-            "config.evaluation.probe=False and config.evaluation.knn_every=0"
-        )

@@ -4,6 +4,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import numpy as np
+
 from mim_jax.errors import InputError
 from mim_jax.experiments.settings import Method, Settings
 from mim_jax.models.blocks import Computation
@@ -15,6 +18,9 @@ from mim_jax.pretraining.mae import DecoderConfig, MaskedAutoencoder
 from mim_jax.pretraining.objective import Objective
 from mim_jax.pretraining.simmim import SimMIM
 from mim_jax.pretraining.supervised import Supervised
+
+DRAWN_MASKS = 64
+"""Masks that are drawn to see whether anything is masked."""
 
 TWO_VIEWS = "lut_two_views"
 """The transform that gives two views of an image."""
@@ -40,9 +46,27 @@ def make_objective(settings: Settings) -> Objective:
     computation = Computation(efficiency.dtype, efficiency.remat, efficiency.scan_blocks)
     _check_views(settings)
     try:
-        return OBJECTIVES[settings.method.name](settings.method, encoder, computation)
+        objective = OBJECTIVES[settings.method.name](settings.method, encoder, computation)
     except ValueError as error:
         raise InputError(f"config.method with the encoder '{settings.model.name}': {error}") from error
+    _check_masks(settings.method, objective)
+    return objective
+
+
+def _check_masks(method: Method, objective: Objective) -> None:
+    """Raises InputError if the masks of most images are empty, so that nothing is learned."""
+    if isinstance(objective, SimMIM):
+        masks = objective.draw({"image": np.zeros((DRAWN_MASKS, 1, 1, 1))}, jax.random.key(0))["mask"]
+        nothing = np.mean(np.asarray(masks).sum(axis=1) == 0) > 0.5
+    else:
+        autoencoder = objective.mae if isinstance(objective, Lut) else objective
+        nothing = isinstance(autoencoder, MaskedAutoencoder) and autoencoder.kept == autoencoder.encoder_config.patches
+    if nothing:
+        cells = f" of {method.mask_patch} pixels (config.method.mask_patch)" if method.name == "simmim" else ""
+        raise InputError(
+            f"config.method.mask_ratio is {method.mask_ratio:g}, which masks no patch{cells} by "
+            f"'{method.masking}' masking, so nothing would be learned; raise it"
+        )
 
 
 def _mae(method: Method, encoder: AnyEncoderConfig, computation: Computation) -> MaskedAutoencoder:

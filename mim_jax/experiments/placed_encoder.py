@@ -17,7 +17,8 @@ from mim_jax.data.sources import Source
 from mim_jax.errors import InputError
 from mim_jax.experiments.places import RANDOM
 from mim_jax.experiments.plan import evaluation_transform
-from mim_jax.experiments.settings import Data, Efficiency
+from mim_jax.experiments.shared_settings import Computing, EvaluationImages
+from mim_jax.models.blocks import Computation
 from mim_jax.models.build import initial_parameters
 from mim_jax.training.sharding import global_batch, state_shardings
 from mim_jax.weights.loading import load
@@ -51,9 +52,14 @@ class PlacedEncoder:
     name: str
     model: Model
     mesh: Any
-    data: Data
-    efficiency: Efficiency
+    data: EvaluationImages
+    efficiency: Computing
     batch_size: int
+
+    @property
+    def computation(self) -> Computation:
+        """How it is computed: the same wherever this encoder is run, so that one report has one precision."""
+        return Computation(dtype=self.efficiency.dtype)
 
     @functools.cached_property
     def parameters(self) -> Any:

@@ -4,12 +4,17 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from mim_jax.data.splits import READINGS
 from mim_jax.paths import local_path
 
 RANDOM = "random:"
 """In front of an encoder's path: the architecture that is there, at random initialisation."""
-FOLDER = "folder:"
-"""In front of the path of an image folder, where that is to be said."""
+
+
+def split_reading(source: str) -> tuple[str, str]:
+    """What stands before the path of an image folder, such as "classes:" or nothing, and the path."""
+    kind, colon, path = source.partition(":")
+    return (f"{kind}:", path) if colon and kind in READINGS else ("", source)
 
 
 def with_full_paths(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,8 +50,8 @@ def _full_data(source: Any, data_dir: Any) -> dict[str, Any]:
     places = {"data_dir": _full(data_dir)} if data_dir else {}
     if not isinstance(source, str) or source == "digits" or source.startswith("tfds:"):
         return places
-    kind = FOLDER if source.startswith(FOLDER) else ""
-    path = os.path.expanduser(source.removeprefix(kind))
+    kind, path = split_reading(source)
+    path = os.path.expanduser(path)
     full = _full(os.path.join(places.get("data_dir", ""), path)) if path else ""
     there = full and ("{split}" in full or os.path.exists(full))
     return places | ({"source": kind + full} if there else {})

@@ -3,25 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from mim_jax.data.pipeline import TrainingBatches
 from mim_jax.data.preprocessing import Preprocessing, normalise
 from mim_jax.data.reading import Reader
 from mim_jax.data.sources import Source, open_source
 from mim_jax.data.transforms import Transform, make_transform
 from mim_jax.errors import InputError
-from mim_jax.experiments.settings import Data, Settings
-
-TRANSFORM_OPTIONS: dict[str, dict[str, str]] = {
-    "linear_probe": {"scale": "crop_scale", "flip_probability": "flip_probability"},
-    "none": {},
-    "mae_pretrain": {
-        "scale": "crop_scale", "interpolation": "interpolation", "flip_probability": "flip_probability",
-    },
-    "supervised": {
-        "scale": "crop_scale", "magnitude": "rand_augment", "flip_probability": "flip_probability",
-    },
-}  # fmt: skip
-"""Transform to the settings that its options come from; a transform that is not here has a flip only."""
+from mim_jax.experiments.settings import Settings
+from mim_jax.experiments.shared_settings import TRANSFORM_OPTIONS, Augmentation, EvaluationImages
 
 
 def make_preprocessing(settings: Settings) -> Preprocessing:
@@ -69,17 +60,27 @@ def _check_classes(settings: Settings, source: Source) -> None:
         )
 
 
-def training_transform(data: Data, image_size: tuple[int, int]) -> Transform:
+def training_transform(data: Augmentation, image_size: tuple[int, int]) -> Transform:
     """The augmentation of training images."""
-    known = TRANSFORM_OPTIONS.get(data.transform, {"flip_probability": "flip_probability"})
-    options = {option: getattr(data, setting) for option, setting in known.items()}
+    options = {option: getattr(data, setting) for option, setting in TRANSFORM_OPTIONS[data.transform].items()}
     return make_transform(data.transform, image_size=image_size, **options)
 
 
-def evaluation_transform(data: Data, image_size: tuple[int, int]) -> Transform:
+def evaluation_transform(data: EvaluationImages, image_size: tuple[int, int]) -> Transform:
     """The crop of test images, and of training images whose features are probed."""
     options = {"crop_fraction": data.crop_fraction} if data.crop_fraction else {}
     return make_transform(data.evaluation_transform, image_size=image_size, **options)
+
+
+def try_transforms(settings: Settings, source: Source, test: Source) -> None:
+    """Puts the first images through their transforms; raises InputError for what would only be met later."""
+    data, size = settings.data, settings.model.image_size
+    training, evaluation = training_transform(data, size), evaluation_transform(data, size)
+    first, tested = (Reader(images, data.on_corrupt).read(0)[1]["image"] for images in (source, test))
+    training(first, np.random.default_rng(0))
+    evaluation(tested)
+    if settings.evaluation.probe or settings.evaluation.knn_every:
+        evaluation(first)
 
 
 def make_batches(settings: Settings, source: Source, process_index: int, process_count: int) -> TrainingBatches:

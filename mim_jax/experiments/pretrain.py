@@ -6,21 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import pandas as pd
 
-from mim_jax.data.labels import with_classes
 from mim_jax.data.pipeline import TrainingBatches
-from mim_jax.data.sources import Source, open_source
+from mim_jax.data.sources import Source
 from mim_jax.errors import InputError
 from mim_jax.experiments import plan
 from mim_jax.experiments.attention_evaluation import attention_table, watched_statistics
 from mim_jax.experiments.dry_run import describe_run
-from mim_jax.experiments.evaluation import FrozenFeatures, check_labels, knn_of, probe
+from mim_jax.experiments.evaluation import FrozenFeatures, knn_of, probe
 from mim_jax.experiments.learner import Learner
 from mim_jax.experiments.model_directory import write_model_json
 from mim_jax.experiments.objectives import make_objective
 from mim_jax.experiments.optimization import make_schedule
 from mim_jax.experiments.panels import PanelWriter
 from mim_jax.experiments.report import RunReport, write_run_report
+from mim_jax.experiments.run_images import check_images, open_test_source
 from mim_jax.experiments.settings import Settings
 from mim_jax.experiments.workdir import open_workdir
 from mim_jax.files import write_atomically
@@ -54,32 +55,14 @@ def run(settings: Settings, workdir: Path) -> None:
     test = open_test_source(settings, source)
     learner = Learner(settings, objective, preprocessing, make_schedule(settings, len(source)), mesh)
     first = jax.process_index() == 0
+    notes = check_images(settings, source, test)
+    if first:
+        print(*notes, sep="\n", end="\n" * bool(notes), flush=True)
     workdir = open_workdir(workdir, settings, active=first)
     if first:
         write_model_json(workdir, learner)
     state = pretrain(learner, source, test, workdir)
     evaluate(learner, source, test, trained_parameters(state), workdir)
-
-
-def open_test_source(settings: Settings, source: Source) -> Source:
-    """The test images; pictures and attention statistics make do with training images where there are none.
-
-    Raises InputError if images or labels are missing that a probe needs.
-    """
-    data, evaluation = settings.data, settings.evaluation
-    probes = evaluation.probe or evaluation.knn_every > 0
-    try:
-        test = open_source(data.source, data.test_split, data_dir=data.data_dir)
-    except InputError as error:
-        if probes:
-            raise
-        print(f"no test images, training images stand in: {error}", flush=True)
-        return source
-    if probes:
-        check_labels(source, "training")
-        check_labels(test, "test")
-        test = with_classes(test, source.class_names, f"the split '{data.test_split}' of {data.source}")
-    return test
 
 
 def trained_parameters(state: TrainState) -> Any:
@@ -209,11 +192,20 @@ def _describe_batch(batches: TrainingBatches, step: int, workdir: Path) -> str:
     return f"images {shown}, ... (all {len(indices)} are listed in {path})"
 
 
+def probes_or_none(frozen: FrozenFeatures, parameters: Any) -> pd.DataFrame | None:
+    """The table of probes; None, and a line why, where the images turn out not to be fit for any: the run is over."""
+    try:
+        return probe(frozen, parameters)
+    except InputError as error:
+        print(f"no probes: {error}", flush=True)
+        return None
+
+
 def evaluate(learner: Learner, source: Source, test: Source, parameters: Any, workdir: Path) -> None:
     """Probes and attention statistics of the final encoder, as tables; then the report."""
     evaluation = learner.settings.evaluation
     frozen = FrozenFeatures(learner, source, test)
-    probes = probe(frozen, parameters) if evaluation.probe else None
+    probes = probes_or_none(frozen, parameters) if evaluation.probe else None
     attention = attention_table(frozen, parameters) if evaluation.attention else None
     if jax.process_index() != 0:
         return

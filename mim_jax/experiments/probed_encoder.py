@@ -14,40 +14,12 @@ from mim_jax.data.transforms import Transform
 from mim_jax.errors import InputError
 from mim_jax.experiments.placed_encoder import PlacedEncoder
 from mim_jax.experiments.plan import evaluation_transform, training_transform
-from mim_jax.experiments.probe_settings import ProbeSettings, Readings
-from mim_jax.models.blocks import Computation
+from mim_jax.experiments.probe_settings import ProbeSettings, wishes
+from mim_jax.experiments.readings import Chosen, choose_readings
 from mim_jax.models.build import make_encoder
 from mim_jax.probing.reading import ORACLE, FrozenEncoder, Oracle, Reading, split_inputs
 from mim_jax.training.sharding import batch_sharding, state_shardings
 from mim_jax.weights.model import Model
-
-
-def readings_of(model: Model, wanted: Readings) -> tuple[Reading, ...]:
-    """All combinations of layer, pooling and final norm that an encoder has.
-
-    Raises InputError for a layer that there is not, and if nothing is left.
-    """
-    config = model.encoder_config
-    depth = sum(config.depths)
-    layers = [depth + 1 + layer if layer < 0 else layer for layer in wanted.layers] or list(range(1, depth + 1))
-    for given, layer in zip(wanted.layers or layers, layers):
-        if not 1 <= layer <= depth:
-            raise InputError(
-                f"there is no block {given}; this encoder has {depth}, give 1 to {depth} or -{depth} to -1"
-            )
-    last_stage = depth - config.depths[-1]
-    found = [
-        Reading(layer, pooling, final_norm)
-        for layer in layers
-        for final_norm in wanted.final_norm
-        for pooling in wanted.poolings
-        if not final_norm or (config.final_norm and layer > last_stage)
-    ]
-    if not found:
-        raise InputError(
-            "this encoder has no final norm that could be applied; set config.readings.final_norm=(False,)"
-        )
-    return tuple(dict.fromkeys(found))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,17 +33,25 @@ class ProbedEncoder:
     oracle: Model | None = None
 
     @functools.cached_property
+    def _chosen(self) -> Chosen:
+        return choose_readings(self.model, self.settings.readings, wishes(self.settings))
+
+    @property
     def readings(self) -> tuple[Reading, ...]:
         """What is read."""
-        return readings_of(self.model, self.settings.readings)
+        return self._chosen.readings
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not read, or otherwise than asked for."""
+        return self._chosen.notes
 
     @functools.cached_property
     def frozen(self) -> FrozenEncoder:
         """The encoder as the probes see it."""
         rate, config = self.settings.trained.compat_drop_path, self.model.encoder_config
         config = dataclasses.replace(config, drop_path_rate=rate)
-        computation = Computation(dtype=self.settings.efficiency.dtype)
-        return FrozenEncoder(make_encoder(config, computation), config, self.readings)
+        return FrozenEncoder(make_encoder(config, self.placed.computation), config, self.readings)
 
     @functools.cached_property
     def placed(self) -> PlacedEncoder:
@@ -99,7 +79,9 @@ class ProbedEncoder:
                 f"{own.image_size} in {own.grid}; adapt one to the other"
             )
         tree = self.oracle.parameters["encoder"]
-        return Oracle(make_encoder(config), config), jax.device_put(tree, state_shardings(tree, self.mesh))
+        return Oracle(make_encoder(config, self.placed.computation), config), jax.device_put(
+            tree, state_shardings(tree, self.mesh)
+        )
 
     def read(self, parameters: Any, images: Any, dropout_key: Any = None) -> Any:
         """The tokens of every source from uint8 images."""

@@ -6,13 +6,15 @@ nothing beneath the experiments ever sees the ConfigDict. The groups tell what a
 """
 
 import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 
-from mim_jax.experiments.checks import build_settings, check_settings
+from mim_jax.experiments.building import Config, build_settings, new_config
+from mim_jax.experiments.checks import check_settings
+from mim_jax.experiments.read_keys import PRETRAINING, check_read
+from mim_jax.experiments.shared_settings import Computing, TrainingImages
 from mim_jax.experiments.shown_settings import shown_settings
 
 
@@ -89,30 +91,16 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True)
-class Data:
-    """Images: where they are and what is done to them.
+class Data(TrainingImages):
+    """The images of a run, and by which mean and deviation they are normalised.
 
-    `source` is "digits", a folder, a list file, or "tfds:name". `train_examples` states the size of the training set
-    where it is known before the data is at hand; it is checked against the source. `crop_scale`, `interpolation` and
-    `rand_augment` (the magnitude, 0 for none) are of the transforms that have them. A `crop_fraction` of 0 is MAE's
-    rule for test images (224 pixels from 256; larger ones whole).
+    `train_examples` states the size of the training set where it is known before the data is at hand; it is checked
+    against the source.
     """
 
-    source: str = "digits"
-    data_dir: str = ""
-    train_split: str = "train"
-    test_split: str = "test"
     train_examples: int = 0
-    transform: str = "mae_pretrain"
-    crop_scale: tuple[float, ...] = (0.2, 1.0)
-    interpolation: str = "bicubic"
-    rand_augment: float = 9.0
-    flip_probability: float = 0.5
-    evaluation_transform: str = "evaluation"
-    crop_fraction: float = 0.0
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    on_corrupt: str = "skip"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,20 +158,12 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Efficiency:
-    """How it is computed: never changes the numbers beyond rounding.
+class Efficiency(Computing):
+    """How a run is computed: never changes the numbers beyond rounding."""
 
-    `mesh_data=-1` takes all remaining devices, `loader_threads=0` one thread for every core.
-    """
-
-    dtype: str = "float32"
     remat: str = "none"
     scan_blocks: bool = False
     accumulation: int = 1
-    mesh_data: int = -1
-    mesh_fsdp: int = 1
-    mesh_tensor: int = 1
-    loader_threads: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,41 +204,18 @@ NUMBERS = ("method", "model", "data", "optimization")
 """Groups that decide what is learned: a run may only be continued with the same."""
 
 
-def default_config() -> ml_collections.ConfigDict:
-    """A ConfigDict with every key at its default, for a configuration file to change."""
-    return ml_collections.ConfigDict(dataclasses.asdict(Settings()))
+def default_config() -> Config:
+    """A configuration with every key at its default, for a configuration file to change."""
+    return new_config(Settings())
 
 
 def resolve(config: ml_collections.ConfigDict | Mapping[str, Any]) -> Settings:
     """Frozen settings from a ConfigDict or nested dict; missing keys keep their defaults.
 
-    Raises InputError for an unknown key, with the nearest known one, for a value of the wrong type, and for a number
-    out of its range.
+    Raises InputError for an unknown key, with the nearest known one, for a value of the wrong type, for a number out of
+    its range, for what cannot go together, and for a key that would not be read.
     """
-    settings = build_settings(Settings, config, "config")
+    settings = build_settings(Settings, config)
     check_settings(settings)
+    check_read(settings, PRETRAINING)
     return settings
-
-
-def to_json(settings: Any) -> str:
-    """The settings as JSON text."""
-    return json.dumps(dataclasses.asdict(settings), indent=2) + "\n"
-
-
-def differing_keys(saved: Mapping[str, Any], current: Mapping[str, Any], groups: Sequence[str] = NUMBERS) -> list[str]:
-    """Keys of the groups that differ between saved settings and these, both as JSON has them, with both values."""
-    differences = []
-    for group in groups:
-        old, new = _flat(saved.get(group, {}), group), _flat(current[group], group)
-        for key in sorted(old.keys() | new.keys()):
-            if old.get(key) != new.get(key):
-                differences.append(f"{key} ({old.get(key)!r} there, {new.get(key)!r} here)")
-    return differences
-
-
-def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Nested values by their dotted keys."""
-    flat = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}.{key}") if isinstance(value, Mapping) else {f"{prefix}.{key}": value}
-    return flat

@@ -32,7 +32,6 @@ from mim_jax.experiments.analyze_settings import AnalyzeSettings
 from mim_jax.experiments.evaluation import on_host
 from mim_jax.experiments.kept_features import KeptFeatures, joined_features
 from mim_jax.experiments.placed_encoder import PlacedEncoder, listing_hash
-from mim_jax.models.blocks import Computation
 from mim_jax.models.build import make_encoder
 from mim_jax.training.interruption import Interruption
 from mim_jax.training.loop import Interrupted
@@ -150,7 +149,7 @@ class StatisticsPass:
 
     def _measure(self, selection: Selection) -> Any:
         config = self.placed.model.encoder_config
-        encoder = make_encoder(config, Computation(dtype=self.settings.efficiency.dtype))
+        encoder = make_encoder(config, self.placed.computation)
         return jax.tree_util.Partial(Measure(encoder, config, selection, self.placed.mesh), self.placed.parameters)
 
     def _batches(self, source: Source, first: int) -> Iterator[Batch]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from mim_jax.errors import InputError, unreadable
 from mim_jax.experiments.places import with_full_paths
-from mim_jax.experiments.settings import NUMBERS, differing_keys, to_json
+from mim_jax.experiments.saved_settings import differing_keys, to_json
+from mim_jax.experiments.settings import NUMBERS
 from mim_jax.files import write_atomically
 from mim_jax.paths import local_path
 from mim_jax.weights.description import STEPS, is_model_directory
@@ -46,7 +47,7 @@ def check_workdir(workdir: str | Path, settings: Any, groups: Sequence[str] = NU
         what = f"a run of '{there}'" if there else f"a {CONFIG} that is of no run"
         raise InputError(f"{workdir} holds {what}; use another --workdir for '{here}'")
     current = with_full_paths(json.loads(to_json(settings)))
-    differences = differing_keys(with_full_paths(saved), current, groups)
+    differences = differing_keys(with_full_paths(saved), current, type(settings), groups)
     if differences and not settings.run.allow_config_change:
         raise InputError(
             f"{workdir} holds a run with other settings: {', '.join(differences)}; use another --workdir, the same "

@@ -17,8 +17,9 @@ def draw_per_class(
 
 
 def hold_out(labels: Int[np.ndarray, "n"], fraction: float, *, seed: int) -> Bool[np.ndarray, "n"]:
-    """Marks about `fraction` of every class, at least one image each."""
-    counts = np.maximum(1, np.rint(fraction * np.bincount(labels)))
+    """Marks about `fraction` of every class, at least one image each; none of a class of one image, which stays."""
+    every = np.bincount(labels)
+    counts = np.where(every > 1, np.maximum(1, np.rint(fraction * every)), 0)
     return _rank_in_class(labels, np.random.default_rng(seed)) < counts[labels]
 
 

@@ -13,14 +13,12 @@ from mim_jax.ops.intervals import interval_of_mean
 from mim_jax.probing.draws import draw_per_class
 from mim_jax.probing.features import ProbeData
 from mim_jax.probing.knn import knn_accuracy
-from mim_jax.probing.logistic import logistic_probe
+from mim_jax.probing.logistic import WITHOUT_CHOICE, logistic_probe
 from mim_jax.probing.selection import wilson_interval
 from mim_jax.probing.table import ProbeRow, Read
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
-FEW_SHOT_INVERSE_REGULARISATION = 1.0
-"""Too few labels to hold any out; on standardised features the accuracy hardly depends on it."""
 
 Outcome = tuple[float, dict[str, Any]]
 
@@ -157,7 +155,7 @@ def _knn(data: ProbeData, labels_per_class: int | None, *, seed: int, neighbours
 def _logistic(
     data: ProbeData, labels_per_class: int | None, *, seed: int, neighbours: int, temperature: float
 ) -> Outcome:
-    fixed = None if labels_per_class is None else FEW_SHOT_INVERSE_REGULARISATION
+    fixed = None if labels_per_class is None else WITHOUT_CHOICE
     outcome = logistic_probe(*_arrays(data), inverse_regularisation=fixed, seed=seed)
     details = {"inverse_regularisation": outcome.inverse_regularisation, "converged": outcome.converged}
     return outcome.accuracy, details

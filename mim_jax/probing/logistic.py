@@ -8,12 +8,13 @@ from jaxtyping import Bool, Float, Int
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from mim_jax.errors import InputError
 from mim_jax.probing.draws import hold_out
 
 REGULARISATION_PATH = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Inverse L2 strengths (C of scikit-learn: the loss is C * sum over images + |w|^2 / 2), strongest first."""
 HELD_OUT_FRACTION = 0.1
+WITHOUT_CHOICE = 1.0
+"""C where there are too few labels to hold any out; on standardised features the accuracy hardly depends on it."""
 VARIANCE_PRIOR = 10
 """Images that the average variance of all features counts for in the variance of one."""
 MAX_ITERATIONS = 1000
@@ -47,11 +48,8 @@ def logistic_probe(
     """Fits on standardised training features by L-BFGS, in float32, and tests once.
 
     Unless `inverse_regularisation` is given, it is the value of `REGULARISATION_PATH` with the best accuracy on a
-    tenth of the training images, held out of every class by `seed` (the strongest of equals); then all training
-    images are fitted. The test set takes part in no choice.
-
-    Raises:
-        InputError: if C is to be chosen and a class has a single training image.
+    tenth of the training images, held out by `seed` of every class that has two or more (the strongest of equals); then
+    all training images are fitted. Where every class has one image it is 1. The test set takes part in no choice.
     """
     strength = inverse_regularisation or _choose(train_features, train_labels, seed)
     train, test = _standardise(train_features, test_features)
@@ -61,14 +59,10 @@ def logistic_probe(
 
 
 def _choose(features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, "n"], seed: int) -> float:
-    counts = np.bincount(labels)
-    if (counts == 1).any():
-        raise InputError(
-            f"class {np.flatnonzero(counts == 1)[0]} has one training image, so none can be held out to choose the "
-            "regularisation; give inverse_regularisation or more images"
-        )
-    scores = _held_out_scores(features, labels, hold_out(labels, HELD_OUT_FRACTION, seed=seed))
-    return REGULARISATION_PATH[int(np.argmax(scores))]
+    held_out = hold_out(labels, HELD_OUT_FRACTION, seed=seed)
+    if not held_out.any():
+        return WITHOUT_CHOICE
+    return REGULARISATION_PATH[int(np.argmax(_held_out_scores(features, labels, held_out)))]
 
 
 def _held_out_scores(

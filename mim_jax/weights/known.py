@@ -4,13 +4,12 @@ The data lies beside this module, in `known_checkpoints.json`. Nothing here need
 """
 
 import dataclasses
-import difflib
 import functools
 import json
 from collections.abc import Iterable
 from importlib import resources
 
-from mim_jax.errors import InputError
+from mim_jax.errors import InputError, ranked
 
 COLUMNS = ("method", "architecture", "file", "keys", "accuracy", "published")
 """Columns of the table, in order."""
@@ -91,6 +90,6 @@ def _hint(words: Iterable[str]) -> str:
     everything = known_checkpoints()
     names = sorted({name.lower() for e in everything for name in (e.file, e.architecture, e.layout, e.method) if name})
     lost = [word for word in words if not any(word in _text(entry) for entry in everything)]
-    near = [match for word in lost for match in difflib.get_close_matches(word, names, n=1)]
+    near = [match for word in lost for match in ranked(word, names)[:1]]
     methods = ", ".join(dict.fromkeys(entry.method for entry in everything))
     return f"did you mean '{near[0]}'?" if near else f"known methods are {methods}"

@@ -185,8 +185,11 @@ def test_eight_devices_give_the_table_of_one(encoder, tmp_path):
         ({"protocols": ("k-NN",), "readings__poolings": ("abmilp",)}, "no pooling fits the protocols"),
         ({"protocols": ("k-NN",), "frozen__neighbours": (2000,)}, "2000 neighbours exceed the 300 training images"),
         ({"protocols": ("k-NN",), "frozen__shots": (500.0,)}, "fewer than 500 shots"),
-        ({"trained__epochs": 0.01}, "has no step"),
-        ({"trained__optimizer": "adam"}, "config.trained.optimizer must be one of lars, sgd, adamw, not 'adam'"),
+        ({"trained__epochs": 0.01, "trained__warmup_epochs": 0.0}, "has no step"),
+        (
+            {"trained__optimizer": "adam"},
+            "config.trained.optimizer is 'adam'; it must be one of lars, sgd, adamw (did you",
+        ),
         ({"data__source": "/nowhere"}, "/nowhere"),
         ({"readings__final_norm": ()}, "config.readings needs"),
     ],

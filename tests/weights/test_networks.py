@@ -56,8 +56,16 @@ def test_wrappers_are_taken_out_wherever_they_stand(tmp_path, part):
 
 @pytest.mark.parametrize(
     "prefix",
-    ["", "net.", "encoder.", "backbone.vit.", "net.visual.trunk.", "student_model.wrapped._model.", "module.0.encoder."],
-)  # fmt: skip
+    [
+        "",
+        "net.",
+        "encoder.",
+        "backbone.vit.",
+        "net.visual.trunk.",
+        "student_model.wrapped._model.",
+        "module.0.encoder.",
+    ],
+)
 def test_a_common_prefix_is_taken_off(tmp_path, prefix):
     arrays = small.vit()
     head = {"projection_head.layers.0.weight": np.ones((2, 2), np.float32)} if prefix else {}
@@ -169,7 +177,8 @@ def test_arrays_without_numbers_are_a_shard(tmp_path):
     [
         (["_fsdp_wrapped_module._flat_param", "a._fsdp_wrapped_module._flat_param"], "flat arrays of FSDP"),
         (["visual.transformer.resblocks.0.ln_1.weight", "visual.conv1.weight"], "CLIP"),
-        (["stages.0.0.conv_dw.weight", "stem.0.weight"], "ConvNeXt"), (["layer1.0.conv1.weight", "fc.weight"], "ResNet"),
+        (["stages.0.0.conv_dw.weight", "stem.0.weight"], "ConvNeXt"),
+        (["layer1.0.conv1.weight", "fc.weight"], "ResNet"),
         (["x.lora_A.weight", "x.lora_B.weight"], "LoRA"),
     ],
 )  # fmt: skip

@@ -1,14 +1,13 @@
 """Poolings written as text: `name` or `name(option=value, ...)`."""
 
 import dataclasses
-import difflib
 import functools
 import re
 import typing
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from mim_jax.errors import InputError
+from mim_jax.errors import InputError, nearest
 from mim_jax.probing.pooling.frozen import Pooling, check_choice
 
 Constructor = Callable[..., Pooling]
@@ -32,14 +31,20 @@ def construct(text: str, table: dict[str, Constructor]) -> Pooling:
     Raises:
         InputError: if the text cannot be read, a name or an option is unknown, or a value does not fit.
     """
+    name, stated = read_call(text, table)
+    kinds = options(table[name])
+    return table[name](**{key: _read(name, key, value, kinds) for key, value in stated.items()})
+
+
+def read_call(text: str, table: dict[str, Constructor]) -> tuple[str, dict[str, str]]:
+    """Name of a pooling and its stated options as text; raises InputError for what is no such text or name."""
     call = _CALL.fullmatch(text)
     if call is None:
         raise InputError(f"'{text}' is no pooling; write a name, or one with options, like 'ca2(scale=sum)'")
     name, stated = call.groups()
     if name not in table:
-        raise InputError(f"unknown pooling '{name}'; {hint(OTHER_NAMES.get(name, name), table)}")
-    kinds = options(table[name])
-    return table[name](**{key: _read(name, key, value, kinds) for key, value in _stated(name, stated or "")})
+        raise InputError(f"unknown pooling '{name}'; {nearest(OTHER_NAMES.get(name, name), table)}")
+    return name, dict(_stated(name, stated or ""))
 
 
 def options(constructor: Constructor) -> dict[str, Any]:
@@ -64,7 +69,7 @@ def _stated(name: str, text: str) -> Iterable[tuple[str, str]]:
 
 def _read(name: str, option: str, text: str, kinds: dict[str, Any]) -> Any:
     if option not in kinds:
-        known = hint(option, kinds) if kinds else "it has none"
+        known = nearest(option, kinds) if kinds else "it has none"
         raise InputError(f"the pooling '{name}' has no option '{option}'; {known}")
     kind = kinds[option]
     if kind not in _KINDS:
@@ -76,10 +81,3 @@ def _read(name: str, option: str, text: str, kinds: dict[str, Any]) -> Any:
         return read(text)
     except (ValueError, KeyError):
         raise InputError(f"option {option} of the pooling '{name}' must be {description}, not '{text}'") from None
-
-
-def hint(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the nearest one, or all there are."""
-    longer = [other for other in known if other.startswith(name)]
-    near = longer or difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"

@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mim_jax.errors import InputError
+from mim_jax.errors import InputError, nearest
 from mim_jax.ops.attention import Observation, Observer
 from mim_jax.ops.attention_maps import attention_of_queries
 from mim_jax.probing.pooling.centre import SIZES, central_patches
-from mim_jax.probing.pooling.naming import hint
 
 OF_ANOTHER_ENCODER = "oracle_attention"
 
@@ -53,7 +52,7 @@ def make_observer(needs: Iterable[str], grid: Pair, prefix: int) -> Observer:
 
 def _recorder(name: str) -> Recorder:
     if name not in RECORDERS:
-        raise InputError(f"unknown observation '{name}'; {hint(name, RECORDERS)}")
+        raise InputError(f"unknown observation '{name}'; {nearest(name, RECORDERS)}")
     return RECORDERS[name]
 
 
