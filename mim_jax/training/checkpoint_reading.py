@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -50,7 +50,7 @@ def read_step(folder: Path, step: int | None, target: PyTree, key: str) -> PyTre
 
 
 @contextlib.contextmanager
-def _reading(folder: Path, step: int) -> Iterator[None]:
+def _reading(folder: Path, step: int) -> Generator[None]:
     """Turns the many ways in which damaged files fail inside the block into one InputError."""
     try:
         yield

@@ -1,14 +1,13 @@
 """Meshes, and where parameters and batches lie on them."""
 
 import math
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mim_jax.errors import InputError
-from mim_jax.training.trees import Rules, first_match, map_with_names
+from mim_jax.training.trees import Rules, Tree, first_match, map_with_names
 
 AXES = ("data", "fsdp", "tensor")
 
@@ -75,7 +74,7 @@ def check_batch_size(batch_size: int, mesh: AnyMesh, accumulation: int = 1) -> N
         )
 
 
-def state_shardings(tree: Any, mesh: AnyMesh, rules: Rules = PARAMETER_RULES) -> Any:
+def state_shardings(tree: Tree, mesh: AnyMesh, rules: Rules = PARAMETER_RULES) -> Tree:
     """A sharding for every leaf of a state or a tree of parameters (shapes are enough), by the rules.
 
     An axis that the mesh does not divide stays whole.
@@ -98,7 +97,7 @@ def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
 
 
-def bytes_per_device(tree: Any, shardings: Any) -> int:
+def bytes_per_device(tree: Tree, shardings: Tree) -> int:
     """Bytes that one device holds of a tree of shapes under these shardings."""
     sizes = jax.tree.map(
         lambda leaf, sharding: math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize, tree, shardings
