@@ -57,7 +57,7 @@ def probe_table(rows: Sequence[ProbeRow]) -> pd.DataFrame:
 def save_table(table: pd.DataFrame, folder: Path) -> None:
     """Writes `probes.csv` and `probes.json` (a list of records; what is missing is null)."""
     write_atomically(folder / "probes.csv", table.to_csv(index=False))
-    write_atomically(folder / "probes.json", table.to_json(orient="records", indent=2) + "\n")
+    write_atomically(folder / "probes.json", f"{table.to_json(orient='records', indent=2)}\n")
 
 
 def table_text(table: pd.DataFrame) -> str:
@@ -65,10 +65,10 @@ def table_text(table: pd.DataFrame) -> str:
     keys = ["protocol", "labels_per_class", "layer", "pooling", "final_norm"]
     encoders = list(dict.fromkeys(table["encoder"]))
     rows = [[*_titles(), *encoders]]
-    for values, group in table.groupby(keys, sort=False, dropna=False):
+    for _, group in table.groupby(keys, sort=False, dropna=False):
         cells = dict(zip(group["encoder"], group["accuracy"]))
         shown = [f"{100 * cells[name]:.1f}" if name in cells else "-" for name in encoders]
-        rows.append([*_labels(values), *shown])
+        rows.append([*_labels(group.iloc[0][keys]), *shown])
     return aligned(rows)
 
 
@@ -76,7 +76,7 @@ def _titles() -> list[str]:
     return ["protocol", "labels", "block", "pooling"]
 
 
-def _labels(values: Sequence[Any]) -> list[str]:
+def _labels(values: pd.Series) -> list[str]:
     protocol, labels, layer, pooling, norm = values
     amount = "all" if pd.isna(labels) else f"{labels} a class"
     return [protocol, amount, str(layer), pooling + " + norm" * bool(norm)]
