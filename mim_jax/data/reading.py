@@ -12,7 +12,7 @@ import numpy as np
 from mim_jax.data.record import CorruptImage, Record, Source
 from mim_jax.errors import InputError
 
-Example = dict[str, np.ndarray]
+Example = dict[str, np.ndarray | np.generic]
 Batch = dict[str, np.ndarray]
 
 CHUNK = 16

@@ -21,22 +21,24 @@ class CorruptImage(Exception):
 
 @runtime_checkable
 class Source(Protocol):
-    """Images by index: what the pipeline reads from. Indexing is thread-safe and always gives the same record.
+    """Images by index: what the pipeline reads from. Indexing is thread-safe and always gives the same record."""
 
-    Attributes:
-        class_names: name of every label, in order; empty when the images have no labels.
-    """
-
-    class_names: tuple[str, ...]
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of every label, in order; empty when the images have no labels."""
+        ...
 
     def __len__(self) -> int:
         """Number of records."""
+        ...
 
     def __getitem__(self, index: int) -> Record:
         """Decoded record number `index`; raises `CorruptImage` if it cannot be read."""
+        ...
 
     def describe(self, index: int) -> str:
         """Name of a record for messages: its file, or its place in the data set."""
+        ...
 
 
 def decode_image(data: bytes, description: str, mode: str = "RGB") -> UInt8[np.ndarray, "h w c"]:

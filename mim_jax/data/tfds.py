@@ -5,7 +5,7 @@ import difflib
 import functools
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def open_tfds(name: str, split: str, data_dir: str = "") -> TfdsImages:
 
     builder = tfds.builder_from_directory(str(_prepared_folder(name, data_dir)))
     info = builder.info
-    file_format = info.file_format.value
+    file_format = getattr(info.file_format, "value", "an unknown format")
     if file_format not in OPENERS:
         raise InputError(f"{name} is stored as {file_format}; only {' and '.join(OPENERS)} can be read.")
     available = dict(info.features.items())
@@ -75,7 +75,7 @@ def open_tfds(name: str, split: str, data_dir: str = "") -> TfdsImages:
     records = OPENERS[file_format](_slices(name, split, info.splits))
     # PIL decodes, not TFDS, which takes OpenCV where it finds it: other bytes, and no error for half a file.
     decoders = {"image": tfds.decode.SkipDecoding()}
-    parse = functools.partial(features.deserialize_example_np, decoders=decoders)
+    parse: Any = functools.partial(features.deserialize_example_np, decoders=decoders)
     return TfdsImages(f"{name}/{split}", records, parse, mode, _class_names(wanted))
 
 
@@ -115,7 +115,7 @@ def _nothing_prepared(name: str, dataset: str, root: Path, found: list[tuple[str
     )
 
 
-def _slices(name: str, split: str, splits: Any) -> Sequence[Slice]:
+def _slices(name: str, split: str, splits: Mapping[str, Any]) -> Sequence[Slice]:
     try:
         slices = splits[split].file_instructions
     except (ValueError, KeyError) as error:
@@ -128,7 +128,7 @@ def _slices(name: str, split: str, splits: Any) -> Sequence[Slice]:
 
 def _image_mode(name: str, features: dict[str, Any]) -> str:
     image = features.get("image")
-    if type(image).__name__ != "Image":
+    if image is None or type(image).__name__ != "Image":
         raise InputError(f"{name} has no image feature called 'image': it has {', '.join(features.keys())}.")
     if image.shape[-1] not in MODES or np.dtype(image.np_dtype) != np.uint8:
         raise InputError(f"The images of {name} are {image}; 8-bit gray (1 channel) and RGB (3) can be read.")

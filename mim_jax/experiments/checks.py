@@ -5,17 +5,20 @@ import difflib
 import operator
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import ml_collections
 
 from mim_jax.errors import InputError
 
+Group = TypeVar("Group")
 
-def build_settings(kind: type, values: Any, where: str) -> Any:
+
+def build_settings(kind: type[Group], values: object, where: str) -> Group:
     """A dataclass from a group of values; raises InputError for an unknown key or a value of the wrong type."""
     if not isinstance(values, (Mapping, ml_collections.ConfigDict)):
         raise InputError(f"{where} must be a group of keys, not {values!r}")
+    assert dataclasses.is_dataclass(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     changes = {}
     for key, value in dict(values.items()).items():
@@ -23,13 +26,13 @@ def build_settings(kind: type, values: Any, where: str) -> Any:
             near = difflib.get_close_matches(key, fields, n=1)
             hint = f"did you mean '{where}.{near[0]}'?" if near else f"known are {', '.join(fields)}"
             raise InputError(f"unknown configuration key '{where}.{key}'; {hint}")
-        wanted = fields[key].type
+        wanted: Any = fields[key].type
         read = build_settings if dataclasses.is_dataclass(wanted) else _cast
         changes[key] = read(wanted, value, f"{where}.{key}")
     return kind(**changes)
 
 
-def _cast(wanted: Any, value: Any, where: str) -> Any:
+def _cast(wanted: Any, value: object, where: str) -> Any:
     if typing.get_origin(wanted) is dict:
         if not isinstance(value, (Mapping, ml_collections.ConfigDict)):
             raise InputError(f"{where} must be a group of keys, not {value!r}")

@@ -9,13 +9,17 @@ import jax
 import numpy as np
 import pandas as pd
 from jax.experimental import multihost_utils
+from jax.sharding import Sharding
+from jaxtyping import Array, Float
 
 from mim_jax.data.pipeline import evaluation_batches
 from mim_jax.data.sources import Source
 from mim_jax.data.subset import random_subset
 from mim_jax.errors import InputError
 from mim_jax.experiments.learner import Learner
-from mim_jax.experiments.plan import evaluation_transform, make_prepare
+from mim_jax.experiments.plan import evaluation_transform, image_size, make_prepare
+from mim_jax.models.applying import encode
+from mim_jax.models.build import Parameters
 from mim_jax.pretraining.objective import Objective
 from mim_jax.probing.evaluate import probe_features
 from mim_jax.probing.knn import knn_accuracy
@@ -26,7 +30,8 @@ from mim_jax.training.sharding import global_batch, replicated
 RAW_PIXELS_LIMIT = 1024
 """Images with more numbers than this are not probed as raw pixels: the linear probe would take longer than all else."""
 
-Encoders = Mapping[str, Callable[[Any], Any]]
+Encode = Callable[[Float[Array, "b h w c"]], Float[Array, "b _"]]
+Encoders = Mapping[str, Encode]
 
 
 class FrozenFeatures:
@@ -44,7 +49,7 @@ class FrozenFeatures:
         found = 0
         host = evaluation_batches(
             self.sources[part],
-            evaluation_transform(settings.data, settings.model.image_size),
+            evaluation_transform(settings.data, image_size(settings)),
             batch_size=self._batch_size(),
             process_index=jax.process_index(),
             process_count=jax.process_count(),
@@ -75,7 +80,7 @@ class FrozenFeatures:
         return {name: np.concatenate(parts) for name, parts in features.items()}, np.concatenate(labels)
 
 
-def on_host(tree: Any) -> Any:
+def on_host(tree: object) -> Any:
     """Global arrays as numpy arrays in every process."""
     if jax.process_count() > 1:
         tree = multihost_utils.process_allgather(tree, tiled=True)
@@ -83,7 +88,7 @@ def on_host(tree: Any) -> Any:
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _encode(encoders: Any, images: Any, sharding: Any) -> Any:
+def _encode(encoders: Encoders, images: Float[Array, "b h w c"], sharding: Sharding) -> dict[str, Float[Array, "b _"]]:
     features = {name: encode(images) for name, encode in encoders.items()}
     return jax.lax.with_sharding_constraint(features, sharding)
 
@@ -94,22 +99,22 @@ class MeanPatchToken:
 
     objective: Objective
 
-    def __call__(self, parameters: Any, images: Any) -> Any:
-        out = self.objective.encoder.apply({"params": parameters["encoder"]}, images)
+    def __call__(self, parameters: Parameters, images: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
+        out = encode(self.objective.encoder, parameters["encoder"], images)
         return mean_patch_tokens(out.tokens, out.prefix)
 
 
-def encoder_function(learner: Learner, parameters: Any) -> Callable[[Any], Any]:
+def encoder_function(learner: Learner, parameters: Parameters) -> Encode:
     """Images to features, as a function that hands its parameters to the compiler as arguments."""
     return jax.tree_util.Partial(MeanPatchToken(learner.objective), parameters)
 
 
-def raw_pixels(images: Any) -> Any:
+def raw_pixels(images: Float[Array, "b h w c"]) -> Float[Array, "b p"]:
     """Images as vectors of their pixels."""
     return images.reshape(images.shape[0], -1)
 
 
-def compared_encoders(learner: Learner, parameters: Any) -> dict[str, Callable[[Any], Any]]:
+def compared_encoders(learner: Learner, parameters: Parameters) -> dict[str, Encode]:
     """Raw pixels (of small images), the encoder at random initialisation, and the pre-trained one."""
     encoders = {
         "random initialisation": encoder_function(learner, learner.initial().parameters),
@@ -121,14 +126,14 @@ def compared_encoders(learner: Learner, parameters: Any) -> dict[str, Callable[[
     return encoders
 
 
-def knn_of(frozen: FrozenFeatures, parameters: Any) -> float:
+def knn_of(frozen: FrozenFeatures, parameters: Parameters) -> float:
     """k-NN accuracy of the encoder, in [0, 1]."""
     encoders = {"encoder": encoder_function(frozen.learner, parameters)}
     (train, train_labels), (test, test_labels) = (frozen.extract(encoders, part) for part in ("train", "test"))
     return knn_accuracy(train["encoder"], train_labels, test["encoder"], test_labels)
 
 
-def probe(frozen: FrozenFeatures, parameters: Any) -> pd.DataFrame:
+def probe(frozen: FrozenFeatures, parameters: Parameters) -> pd.DataFrame:
     """k-NN and linear probes of all compared encoders, with few labels and all."""
     settings = frozen.learner.settings
     encoders = compared_encoders(frozen.learner, parameters)

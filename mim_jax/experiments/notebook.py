@@ -17,10 +17,12 @@ from mim_jax.experiments.placed_encoder import PlacedEncoder
 from mim_jax.training.sharding import make_mesh
 from mim_jax.weights.model import Model
 
+Images = np.ndarray | Source | str | Path
+
 
 def analyze(
     model: Model,
-    images: Any,
+    images: Images,
     *,
     name: str = "",
     labels: Sequence[int] | None = None,
@@ -73,7 +75,7 @@ def analyze(
         return analyze_encoder(placed, settings, source, Path(folder))
 
 
-def _source(images: Any, labels: Sequence[int] | None, name: str, data: Mapping[str, Any]) -> Source:
+def _source(images: Images, labels: Sequence[int] | None, name: str, data: Mapping[str, Any]) -> Source:
     if not isinstance(images, np.ndarray):
         return images if isinstance(images, Source) else open_source(str(images), data.get("test_split", "test"))
     if images.dtype != np.uint8 or images.ndim != 4:

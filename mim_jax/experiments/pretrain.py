@@ -1,7 +1,7 @@
 """Pre-training: from settings to a workdir with checkpoints, metrics, figures and a report."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from mim_jax.experiments.report import RunReport, write_run_report
 from mim_jax.experiments.settings import Settings
 from mim_jax.experiments.workdir import open_workdir
 from mim_jax.files import write_atomically
+from mim_jax.models.build import Parameters
 from mim_jax.probing.results import results_text, save_results
 from mim_jax.training.checkpoints import Checkpoints
 from mim_jax.training.loop import Every, Interrupted, Profile, Training, Values, train
@@ -126,7 +127,7 @@ def _training(
 ) -> Training:
     settings, run_settings = learner.settings, learner.settings.run
 
-    def device_batches(start: int, stop: int) -> Iterator[dict[str, Any]]:
+    def device_batches(start: int, stop: int) -> Generator[dict[str, Any]]:
         for batch in batches.iterate(start, stop):
             yield global_batch(batch, learner.mesh)
 
@@ -207,7 +208,7 @@ def _describe_batch(batches: TrainingBatches, step: int, workdir: Path) -> str:
     return f"images {shown}, ... (all {len(indices)} are listed in {path})"
 
 
-def evaluate(learner: Learner, source: Source, test: Source, parameters: Any, workdir: Path) -> None:
+def evaluate(learner: Learner, source: Source, test: Source, parameters: Parameters, workdir: Path) -> None:
     """Probes and attention statistics of the final encoder, as tables; then the report."""
     evaluation = learner.settings.evaluation
     frozen = FrozenFeatures(learner, source, test)

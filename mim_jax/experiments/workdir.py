@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from mim_jax.errors import InputError
-from mim_jax.experiments.settings import NUMBERS, differing_keys, to_json
+from mim_jax.experiments.analyze_settings import AnalyzeSettings
+from mim_jax.experiments.probe_settings import ProbeSettings
+from mim_jax.experiments.settings import NUMBERS, Settings, differing_keys, to_json
 from mim_jax.files import write_atomically
 
+AnySettings = Settings | AnalyzeSettings | ProbeSettings
 
-def open_workdir(workdir: Path, settings: Any, groups: Sequence[str] = NUMBERS, *, active: bool = True) -> None:
+
+def open_workdir(workdir: Path, settings: AnySettings, groups: Sequence[str] = NUMBERS, *, active: bool = True) -> None:
     """Makes a new workdir, or checks that the one there was made with the same settings; writes `config.json`.
 
     `groups` of the settings decide what is learned. Only one process (`active`) writes. Raises InputError if the folder
