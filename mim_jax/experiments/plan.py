@@ -17,7 +17,13 @@ from mim_jax.experiments.shared_settings import TRANSFORM_OPTIONS, Augmentation,
 
 def make_preprocessing(settings: Settings) -> Preprocessing:
     """What the encoder expects of its input."""
-    return Preprocessing(settings.model.image_size, settings.model.channels, settings.data.mean, settings.data.std)
+    return Preprocessing(image_size(settings), settings.model.channels, settings.data.mean, settings.data.std)
+
+
+def image_size(settings: Settings) -> tuple[int, int]:
+    """Height and width, which are two numbers once the settings are checked."""
+    height, width = settings.model.image_size
+    return height, width
 
 
 def make_prepare(preprocessing: Preprocessing) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -87,7 +93,7 @@ def make_batches(settings: Settings, source: Source, process_index: int, process
     """Training batches as a function of the step."""
     return TrainingBatches(
         source,
-        training_transform(settings.data, settings.model.image_size),
+        training_transform(settings.data, image_size(settings)),
         batch_size=settings.optimization.batch_size,
         seed=settings.optimization.seed,
         process_index=process_index,

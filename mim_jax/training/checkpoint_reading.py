@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -53,7 +53,7 @@ def read_step(folder: Path, step: int | None, target: PyTree, key: str) -> PyTre
 
 
 @contextlib.contextmanager
-def _reading(folder: Path, step: int) -> Iterator[None]:
+def _reading(folder: Path, step: int) -> Generator[None]:
     """Turns the many ways in which reading fails inside the block into one InputError.
 
     What fails may be the disk, a copy that is not whole, or another version, so that nothing is called damaged.

@@ -4,7 +4,7 @@ import datetime
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -38,7 +38,7 @@ class Progress:
         every_seconds: float | int = 10.0,
         *,
         active: bool = True,
-        stream: Any = None,
+        stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._total, self._active, self._clock = total, active, clock
@@ -80,7 +80,7 @@ class Progress:
         return (now - first_time) / (step - first_step) * (self._total - step)
 
 
-def _terminal_bar(total: int, start: int, stream: Any) -> tqdm:
+def _terminal_bar(total: int, start: int, stream: TextIO) -> tqdm:
     return tqdm(total=total, initial=start, file=stream, bar_format="{bar:16} {desc}", dynamic_ncols=True)
 
 
