@@ -180,7 +180,7 @@ def _by_query(values: Mapping[str, Float[Array, "b n"]], prefix: int) -> dict[st
 
 def token_measures(out: Tokens, selection: Selection = Selection()) -> Tree:
     """Statistics of the tokens behind one block, per image: "layers", "arrays", "features" and "finite"."""
-    norms = token_norms(out.tokens)
+    norms = token_norms(jnp.asarray(out.tokens))
     amplitude = relative_log_amplitude(out.map)
     layers = joined(
         _by_query({"token_norm": norms}, out.prefix),

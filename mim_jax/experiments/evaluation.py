@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jax.experimental import multihost_utils
@@ -103,7 +104,7 @@ class MeanPatchToken:
 
     def __call__(self, parameters: Parameters, images: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
         out = encode(self.objective.encoder, parameters["encoder"], images)
-        return mean_patch_tokens(out.tokens, out.prefix)
+        return mean_patch_tokens(jnp.asarray(out.tokens), out.prefix)
 
 
 def encoder_function(learner: Learner, parameters: Parameters) -> Encode:

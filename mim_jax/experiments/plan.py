@@ -80,7 +80,7 @@ def evaluation_transform(data: EvaluationImages, image_size: tuple[int, int]) ->
 
 def try_transforms(settings: Settings, source: Source, test: Source) -> None:
     """Puts the first images through their transforms; raises InputError for what would only be met later."""
-    data, size = settings.data, settings.model.image_size
+    data, size = settings.data, image_size(settings)
     training, evaluation = training_transform(data, size), evaluation_transform(data, size)
     first, tested = (Reader(images, data.on_corrupt).read(0)[1]["image"] for images in (source, test))
     training(first, np.random.default_rng(0))

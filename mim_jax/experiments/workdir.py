@@ -7,19 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from mim_jax.errors import InputError, unreadable
-from mim_jax.experiments.analyze_settings import AnalyzeSettings
 from mim_jax.experiments.places import with_full_paths
-from mim_jax.experiments.probe_settings import ProbeSettings
-from mim_jax.experiments.saved_settings import differing_keys, to_json
-from mim_jax.experiments.settings import NUMBERS, Settings
+from mim_jax.experiments.saved_settings import AnySettings, differing_keys, to_json
+from mim_jax.experiments.settings import NUMBERS
 from mim_jax.files import write_atomically
 from mim_jax.paths import local_path
 from mim_jax.weights.description import STEPS, is_model_directory
 
 CONFIG = "config.json"
-
-
-AnySettings = Settings | AnalyzeSettings | ProbeSettings
 
 
 def open_workdir(

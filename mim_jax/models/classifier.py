@@ -16,7 +16,7 @@ def _mean_of_patches(out: EncoderOutput) -> Float[Array, "b d"]:
 
 
 def _class_token(out: EncoderOutput) -> Float[Array, "b d"]:
-    return out.tokens[:, 0].astype(jnp.float32)
+    return jnp.asarray(out.tokens)[:, 0].astype(jnp.float32)
 
 
 def _class_token_and_mean(out: EncoderOutput) -> Float[Array, "b e"]:

@@ -3,6 +3,7 @@
 from typing import Any, Protocol, runtime_checkable
 
 import flax.struct
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -22,7 +23,7 @@ class Tokens:
         prefix: number of prefix tokens.
     """
 
-    tokens: Float[Array, "b n d"] | Float[np.ndarray, "b n d"]
+    tokens: Float[Array | np.ndarray, "b n d"]
     grid: Pair = flax.struct.field(pytree_node=False)
     prefix: int = flax.struct.field(pytree_node=False)
 
@@ -32,7 +33,7 @@ class Tokens:
     @property
     def patches(self) -> Float[Array, "b m d"]:
         """The tokens without the prefix."""
-        return self.tokens[:, self.prefix :]
+        return jnp.asarray(self.tokens)[:, self.prefix :]
 
     @property
     def map(self) -> Float[Array, "b y x d"]:

@@ -53,7 +53,7 @@ class Dense(nn.Module):
     use_bias: bool = True
     kernel_init: str = "xavier_uniform"
     dtype: Dtype = jnp.float32
-    result: Dtype = None
+    result: Dtype | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:

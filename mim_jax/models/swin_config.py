@@ -80,7 +80,7 @@ class SwinConfig:
     embedding_init: str = "torch_default"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "window", self._window)
+        object.__setattr__(self, "window", self.window_sides)
         patch_grid(self.image_size, self.patch_size)
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
@@ -102,7 +102,7 @@ class SwinConfig:
                 raise ValueError(f"stage {stage} has width {width}, which is not divisible by {heads} heads")
 
     def _check_windows(self) -> None:
-        sides = (*self._window, *self.windows)
+        sides = (*self.window_sides, *self.windows)
         if min(sides) < 1 or min(self.pretrained_windows, default=0) < 0 or self.norm_every < 0:
             raise ValueError("a window needs at least one token a side, pretrained_windows and norm_every at least 0")
         if self.version == 1 and any(self.pretrained_windows):
@@ -166,11 +166,12 @@ class SwinConfig:
         return self.stage_strides[-1]
 
     @property
-    def _window(self) -> Pair:
+    def window_sides(self) -> Pair:
+        """Rows and columns of tokens of `window`."""
         return (self.window, self.window) if isinstance(self.window, int) else self.window
 
     def _windows_and_shifts(self) -> list[tuple[Pair, Pair]]:
-        sides = [(side, side) for side in self.windows] or [self._window] * len(self.depths)
+        sides = [(side, side) for side in self.windows] or [self.window_sides] * len(self.depths)
         if self.pad_windows:
             fitted = [(window, half_window(window)) for window in sides]
         else:

@@ -177,7 +177,7 @@ class MaskedAutoencoder(Memoryless):
         mask = random_mask(batch["noise"], self.mask_ratio)
         encoded = encode(self.encoder, parameters["encoder"], batch["image"], keep=mask.keep, dropout_key=key)
         prediction = apply(self.decoder, parameters["decoder"], encoded.tokens, mask.restore)
-        return Reconstruction(encoded.tokens, mask, prediction)
+        return Reconstruction(jnp.asarray(encoded.tokens), mask, prediction)
 
     def loss(
         self, parameters: Parameters, batch: Batch, key: PRNGKeyArray | None = None, memory: Memory | None = None

@@ -1,6 +1,7 @@
 """The contract between an objective and the training loop."""
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+import dataclasses
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 from jax.typing import ArrayLike
@@ -27,12 +28,14 @@ class Outcome(NamedTuple):
 
 @runtime_checkable
 class Objective(Protocol):
-    """What the training loop knows of a method. All functions are pure and can be jitted.
+    """What the training loop knows of a method, a frozen dataclass. All functions are pure and can be jitted.
 
     `encoder` is the module of the encoder, `encoder_config` its configuration, `parameters["encoder"]` belong to it. A
     batch holds normalised `image` `[b, h, w, c]` (or several views of each, `[b, v, h, w, c]`), perhaps `label` `[b]`,
     and whatever `draw` adds to it. The memory is what changes without a gradient: running statistics, a teacher.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     @property
     def encoder(self) -> nn.Module:

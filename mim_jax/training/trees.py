@@ -8,6 +8,7 @@ import jax
 from jax.tree_util import KeyPath
 
 Tree = TypeVar("Tree")
+"""Nested dicts, `flax.struct` dataclasses or NamedTuples of arrays, or of their abstract descriptions."""
 
 Rules = Sequence[tuple[str, Any]]
 """Pairs of a regular expression and a value; the first that is found in a name wins."""

@@ -47,7 +47,7 @@ class ZipEntry(FileStorage):
         data = super().read(begin, end)
         if not self.checked:
             whole = len(data) == self.size
-            self._check(self.size, zlib.crc32(data) if whole else self._checksum())
+            self._check(self.size, zlib.crc32(data.data) if whole else self._checksum())
         return data
 
     def _inflated(self, begin: int, end: int) -> UInt8[np.ndarray, " bytes"]:
