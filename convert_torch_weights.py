@@ -3,7 +3,7 @@
 python convert_torch_weights.py mae_pretrain_vit_base.pth models/mae_b16
 python convert_torch_weights.py checkpoint.pth models/vit --select teacher --set num_heads=12
 python convert_torch_weights.py models/mae_b16 mae.safetensors --to torch
-python convert_torch_weights.py checkpoint.pth --inspect
+python convert_torch_weights.py mae_pretrain_vit_base.pth --inspect
 python convert_torch_weights.py --list dinov2
 """
 

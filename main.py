@@ -1,9 +1,9 @@
 """Runs an experiment from a configuration file.
 
     python main.py --config=configs/quickstart.py
-    python main.py --config=configs/pretrain/mae_vit_b16.py --workdir=runs/mae --config.data.source=/data/imagenet
-    python main.py --config=configs/probe/poolings.py --encoder=MAE=runs/mae --config.data.source=/data/imagenet
-    python main.py --config=configs/analyze.py --encoder=MAE=runs/mae --encoder=DeiT=deit.pth --config.data.source=/data
+    python main.py --config=configs/pretrain/mae_vit_b16.py --config.data.source=data/imagenet
+    python main.py --config=configs/probe/poolings.py --encoder=MAE=runs/mae_vit_b16 --config.data.source=data/imagenet
+    python main.py --config=configs/analyze.py --encoder=MAE=runs/mae_vit_b16 --encoder=DeiT=deit_base_patch16_224.pth
 
 Any key of the configuration can be changed with --config.group.key=value.
 """

@@ -9,8 +9,7 @@ from mim_jax.experiments.settings import default_config
 def cifar10_images(config):
     """The 50,000 training images as they are cropped, and the whole test images."""
     config.model.image_size = (32, 32)
-    config.data.source = "/data/cifar10"
-    config.data.train_examples = 50_000
+    config.data.source = "data/cifar10"
     config.data.crop_scale = (0.2, 1.0)
     config.data.evaluation_transform = "evaluation"
     config.data.crop_fraction = 1.0

@@ -9,8 +9,7 @@ from mim_jax.experiments.settings import default_config
 def imagenette_images(config):
     """2,400 training images of 10 classes as they are cropped, and the whole validation images."""
     config.model.image_size = (224, 224)
-    config.data.source = "/data/imagenette224"
-    config.data.train_examples = 2_400
+    config.data.source = "data/imagenette224"
     config.data.crop_scale = (0.2, 1.0)
     config.data.test_split = "val"
     config.data.evaluation_transform = "evaluation"

@@ -18,7 +18,7 @@ def published_recipe(model: str):
     config.model.name = model
     config.model.image_size = (224, 224)
 
-    config.data.source = "/data/imagenet"
+    config.data.source = "data/imagenet"
     config.data.train_examples = IMAGENET_TRAIN_IMAGES
     config.data.test_split = "val"
     config.data.transform = "mae_pretrain"

@@ -1,6 +1,6 @@
 """A small MAE on CIFAR-10 as an image folder (train/CLASS/*.jpg, test/CLASS/*.jpg): ViT-Tiny, patch 4, 32 pixels.
 
-    python main.py --config=configs/pretrain/mae_cifar10.py --config.data.source=/data/cifar10
+    python main.py --config=configs/pretrain/mae_cifar10.py --config.data.source=data/cifar10
 
 For one small machine; the numbers it gives are in docs/results.md.
 """

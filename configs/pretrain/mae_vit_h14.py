@@ -1,6 +1,6 @@
 """MAE pre-training of ViT-H/14 on ImageNet-1k as published (He et al. 2022): 1600 epochs, normalised pixels.
 
-    python main.py --config=configs/pretrain/mae_vit_h14.py --config.data.source=/data/imagenet
+    python main.py --config=configs/pretrain/mae_vit_h14.py --config.data.source=data/imagenet
 
 The released encoder of this recipe reaches 86.9 % top-1 after fine-tuning and 77.2 % by a linear probe.
 """

@@ -18,7 +18,7 @@ def published_recipe(model: str, side: int):
     config.model.image_size = (side, side)
     config.model.drop_path_rate = 0.0
 
-    config.data.source = "/data/imagenet"
+    config.data.source = "data/imagenet"
     config.data.train_examples = IMAGENET_TRAIN_IMAGES
     config.data.test_split = "val"
     config.data.transform = "mae_pretrain"

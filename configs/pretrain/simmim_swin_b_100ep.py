@@ -1,6 +1,6 @@
 """SimMIM pre-training of Swin-B (192 pixels, window 6) on ImageNet-1k as published: 100 epochs, cosine.
 
-    python main.py --config=configs/pretrain/simmim_swin_b_100ep.py --config.data.source=/data/imagenet
+    python main.py --config=configs/pretrain/simmim_swin_b_100ep.py --config.data.source=data/imagenet
 
 The released encoder of this recipe reaches 82.8 % top-1 after fine-tuning at 192 pixels and 83.5 % at 224.
 """

@@ -1,6 +1,6 @@
 """SimMIM pre-training of ViT-B/16 on ImageNet-1k as published: 800 epochs, stochastic depth of 0.1.
 
-    python main.py --config=configs/pretrain/simmim_vit_b16.py --config.data.source=/data/imagenet
+    python main.py --config=configs/pretrain/simmim_vit_b16.py --config.data.source=data/imagenet
 
 The released encoder of this recipe reaches 83.8 % top-1 after fine-tuning.
 """

@@ -1,7 +1,8 @@
 """Poolings by layers of small encoders on CIFAR-10, as configs/cifar10/ trains them.
 
-python main.py --config=configs/probe/cifar10.py --config.data.source=/data/cifar10 --encoder=MAE=runs/mae \
-    --encoder=SimMIM=runs/simmim_vit --encoder=LUT=runs/lut --encoder=supervised=runs/supervised
+python main.py --config=configs/probe/cifar10.py --config.data.source=data/cifar10 \
+    --encoder=MAE=runs/cifar10/mae --encoder=SimMIM=runs/cifar10/simmim_vit --encoder=LUT=runs/cifar10/lut \
+    --encoder=supervised=runs/cifar10/supervised
 """
 
 from mim_jax.experiments.probe_settings import default_probe_config

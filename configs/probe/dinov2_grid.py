@@ -1,7 +1,7 @@
 """DINOv2's grid: thirteen learning rates for the class token, with and without the mean patch, in one pass.
 
 python main.py --config=configs/probe/dinov2_grid.py --encoder=DINOv2=dinov2_vitb14_pretrain.pth \
-    --config.data.source=/data/imagenet
+    --config.data.source=data/imagenet
 """
 
 from mim_jax.experiments.probe_settings import default_probe_config

@@ -1,7 +1,8 @@
 """Poolings by layers of small encoders on Imagenette, as configs/imagenette/ trains them.
 
-python main.py --config=configs/probe/imagenette.py --config.data.source=/data/imagenette224 --encoder=MAE=runs/mae \
-    --encoder=SimMIM=runs/simmim --encoder=LUT=runs/lut --encoder=supervised=runs/supervised
+python main.py --config=configs/probe/imagenette.py --config.data.source=data/imagenette224 \
+    --encoder=MAE=runs/imagenette/mae --encoder=SimMIM=runs/imagenette/simmim --encoder=LUT=runs/imagenette/lut \
+    --encoder=supervised=runs/imagenette/supervised
 """
 
 from mim_jax.experiments.probe_settings import default_probe_config

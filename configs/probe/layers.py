@@ -1,6 +1,6 @@
 """Class token and mean of every block, by nearest neighbours and a linear probe.
 
-python main.py --config=configs/probe/layers.py --encoder=MAE=runs/mae --config.data.source=/data/imagenet
+python main.py --config=configs/probe/layers.py --encoder=MAE=runs/mae_vit_b16 --config.data.source=data/imagenet
 """
 
 from mim_jax.experiments.probe_settings import default_probe_config

@@ -5,7 +5,7 @@ norm has touched. `get_config("cls")`, "mean" or "abmilp" chooses the pooling; w
 or the mean of an encoder that has none:
 
 python main.py --config=configs/probe/mae.py:abmilp --encoder=MAE=mae_pretrain_vit_base.pth \
-    --config.data.source=/data/imagenet
+    --config.data.source=data/imagenet
 """
 
 from mim_jax.experiments.probe_settings import default_probe_config

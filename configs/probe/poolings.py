@@ -1,6 +1,6 @@
 """Every way to read the last layer, and the last but a few: class token, means, attention-derived, trained heads.
 
-python main.py --config=configs/probe/poolings.py --encoder=MAE=runs/mae --config.data.source=/data/imagenet
+python main.py --config=configs/probe/poolings.py --encoder=MAE=runs/mae_vit_b16 --config.data.source=data/imagenet
 """
 
 from mim_jax.experiments.probe_settings import default_probe_config

@@ -90,7 +90,7 @@ def check_ranges(
 ) -> None:
     """Raises InputError for a number out of its range; of a tuple every number counts."""
 
-    def numbers(key: str) -> tuple[float, ...]:
+    def numbers(key: str) -> tuple[int | float, ...]:
         value = value_of(settings, key)
         return value if isinstance(value, tuple) else (value,)
 

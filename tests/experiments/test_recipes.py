@@ -53,6 +53,7 @@ PARAMETERS = {
 def test_every_recipe_dry_runs(recipe, tmp_path, capsys):
     config = config_of(recipe)
     config.run.dry_run = True
+    config.data.train_examples = config.data.train_examples or 2_400  # the small ones take what is there
     pretrain.run(resolve(config), tmp_path / "run")
     text = capsys.readouterr().out
     assert re.search(rf"total +{PARAMETERS.get(recipe.removeprefix('pretrain.'), '[0-9,]+')}\n", text)
@@ -85,6 +86,7 @@ def test_learning_rates_are_the_published_ones(recipe, rates):
 def test_dry_run_tells_parameters_work_and_memory(tmp_path, capsys):
     config = config_of("pretrain.mae_vit_b16")
     config.run.dry_run = True
+    config.data.train_examples = config.data.train_examples or 2_400  # the small ones take what is there
     pretrain.run(resolve(config), tmp_path / "run")
     text = capsys.readouterr().out
     assert '"norm_pix_loss": true' in text and "111,907,840" in text
