@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 BARE = 66
-"""How many parameters are annotated as `Any` and no more; there is no reason for another one."""
+"""How many parameters there are of which nothing is said but `Any`; there is no reason for another one."""
 
 
 def _is_any(node: ast.expr | None) -> bool:
@@ -16,11 +16,15 @@ def _is_any(node: ast.expr | None) -> bool:
 
 
 def _bare_parameters(tree: ast.Module) -> list[str]:
+    """Parameters of functions that are annotated as `Any`, or not at all."""
     found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.arguments):
-            named = (*node.posonlyargs, *node.args, *node.kwonlyargs, node.vararg, node.kwarg)
-            found += [f"{one.arg} in line {one.lineno}" for one in named if one and _is_any(one.annotation)]
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = function.args
+            named = (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg)
+            taken = [one for one in named if one and one.arg not in ("self", "cls", "_")]
+            bare = [one for one in taken if one.annotation is None or _is_any(one.annotation)]
+            found += [f"{one.arg} in line {one.lineno}" for one in bare]
     return found
 
 

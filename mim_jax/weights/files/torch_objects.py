@@ -52,12 +52,29 @@ def _tensor(
     return StoredTensor(integers(size), dtype or kept.dtype, kept.storage, integers(stride), offset, kept.swapped)
 
 
-def _tensor_v2(kept, offset, size, stride, requires_grad, hooks, metadata=None) -> StoredTensor | Opaque:
+def _tensor_v2(
+    kept: object,
+    offset: object,
+    size: object,
+    stride: object,
+    requires_grad: object,
+    hooks: object,
+    metadata: object = None,
+) -> StoredTensor | Opaque:
     """A tensor; one whose numbers are to be conjugated or negated when it is used stays opaque."""
     return Opaque("torch.Tensor") if metadata else _tensor(kept, offset, size, stride)
 
 
-def _tensor_v3(kept, offset, size, stride, requires_grad, hooks, dtype, metadata=None) -> StoredTensor | Opaque:
+def _tensor_v3(
+    kept: object,
+    offset: object,
+    size: object,
+    stride: object,
+    requires_grad: object,
+    hooks: object,
+    dtype: object,
+    metadata: object = None,
+) -> StoredTensor | Opaque:
     """A tensor of a type that has no class of storage."""
     known = DTYPES.get(dtype.name) if isinstance(dtype, Global) and dtype.module == "torch" else None
     return Opaque("torch.Tensor") if metadata or known is None else _tensor(kept, offset, size, stride, dtype=known)
