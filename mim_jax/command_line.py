@@ -5,7 +5,7 @@ import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from types import FrameType
 
 from mim_jax.errors import InputError
@@ -38,7 +38,7 @@ def leave_on_interrupt() -> None:
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> Generator[None]:
     """Inside, Ctrl-C raises KeyboardInterrupt, so that what is being written is tidied up; behind, it ends at once."""
     ours = isinstance(signal.getsignal(signal.SIGINT), _Leave)
     if ours:

@@ -71,7 +71,8 @@ def depth_curves(analysis: Analysis, options: Options) -> Parts:
     }
     grids = {min(analysis.layouts[name].grid) for name in amplitudes}
     if len(grids) == 1 and grids != {1}:
-        frequencies = diagonal_frequencies((grids.copy().pop(),) * 2)
+        side = min(grids)
+        frequencies = diagonal_frequencies((side, side))
         figure = fourier_spectra(amplitudes, frequencies=frequencies, first_layer=0)
         note = "Log amplitude of the feature map along the half diagonal less that at zero frequency; layer 0 is the "
         yield "fourier_spectra", Figure(figure, note + "embedded patches.")

@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import Array, Float
 
 from mim_jax.models.encoder import Tokens
-from mim_jax.ops.attention import Observation, Observer, Windows, attention_logits
+from mim_jax.ops.attention import Bias, Observation, Observer, Windows, attention_logits
 from mim_jax.ops.attention_compat import compat_statistics
 from mim_jax.ops.attention_statistics import AttentionStatistics, attention_statistics
 from mim_jax.ops.fourier import relative_log_amplitude
@@ -18,6 +19,7 @@ from mim_jax.ops.token_statistics import feature_variance, magnitudes, norm_hist
 
 Pair = tuple[int, int]
 Tree = dict[str, Any]
+AnyMesh = Mesh | AbstractMesh
 
 SINGULAR_SHARES = 5
 
@@ -66,7 +68,7 @@ def joined(*groups: Mapping[str, Tree]) -> dict[str, Tree]:
 
 
 def observer(
-    grid: Pair, prefix: int, patch_size: Pair, selection: Selection = Selection(), mesh: Any = None
+    grid: Pair, prefix: int, patch_size: Pair, selection: Selection = Selection(), mesh: AnyMesh | None = None
 ) -> Observer:
     """An observer that returns what is measured of a block per image: `token_measures`, and "heads" besides.
 
@@ -75,19 +77,18 @@ def observer(
     """
 
     def observe(observation: Observation) -> Tree:
-        windows = observation.windows
+        windows, output = observation.windows, observation.block_output
+        assert output is not None  # every encoder gives it
         if windows is None:
             statistics = _global(observation, grid, prefix, patch_size, selection, mesh)
         else:
-            statistics = _windowed(observation, mesh)
+            statistics = _windowed(observation, windows, mesh)
         compat = selection.compat and windows is None
         heads = {"": _compat(observation, grid, prefix, patch_size)} if compat else {}
         heads = selection.of(joined(statistics.heads, heads))
         means = {query: {name: x.mean(axis=-1) for name, x in own.items()} for query, own in heads.items()}
-        tokens = token_measures(
-            Tokens(observation.block_output, _stage_grid(grid, patch_size, windows), prefix), selection
-        )
-        layers = joined(means, selection.of({"": statistics.layer}), _updates(observation, prefix, selection))
+        tokens = token_measures(Tokens(output, _stage_grid(grid, patch_size, windows), prefix), selection)
+        layers = joined(means, selection.of({"": statistics.layer}), _updates(observation, output, prefix, selection))
         arrays = _arrays(statistics) if selection.arrays else {}
         return tokens | {
             "heads": heads,
@@ -106,10 +107,12 @@ def _stage_grid(grid: Pair, patch_size: Pair, windows: Windows | None) -> Pair:
     return rows, columns
 
 
-def _updates(observation: Observation, prefix: int, selection: Selection) -> dict[str, Tree]:
+def _updates(
+    observation: Observation, output: Float[Array, "b t d"], prefix: int, selection: Selection
+) -> dict[str, Tree]:
     """How much attention and MLP add to the tokens."""
     before, branch, after = (
-        x.astype(jnp.float32) for x in (observation.block_input, observation.branch_output, observation.block_output)
+        x.astype(jnp.float32) for x in (observation.block_input, observation.branch_output, output)
     )
     ratios = {
         "update_magnitude": magnitudes(before, branch),
@@ -119,7 +122,7 @@ def _updates(observation: Observation, prefix: int, selection: Selection) -> dic
 
 
 def _global(
-    observation: Observation, grid: Pair, prefix: int, patch_size: Pair, selection: Selection, mesh: Any
+    observation: Observation, grid: Pair, prefix: int, patch_size: Pair, selection: Selection, mesh: AnyMesh | None
 ) -> AttentionStatistics:
     return attention_statistics(
         observation.query,
@@ -134,11 +137,11 @@ def _global(
     )
 
 
-def _windowed(observation: Observation, mesh: Any) -> AttentionStatistics:
+def _windowed(observation: Observation, windows: Windows, mesh: AnyMesh | None) -> AttentionStatistics:
     """Mean over windows."""
-    windows, bias = observation.windows, observation.bias
+    bias = observation.bias
 
-    def of_window(query: Any, key: Any, bias: Any) -> AttentionStatistics:
+    def of_window(query: Float[Array, "b k n e"], key: Float[Array, "b k n e"], bias: Bias) -> AttentionStatistics:
         return attention_statistics(
             query, key, grid=windows.size, patch_size=windows.stride, scale=observation.scale, bias=bias, mesh=mesh
         )
@@ -177,7 +180,7 @@ def _by_query(values: Mapping[str, Float[Array, "b n"]], prefix: int) -> dict[st
 
 def token_measures(out: Tokens, selection: Selection = Selection()) -> Tree:
     """Statistics of the tokens behind one block, per image: "layers", "arrays", "features" and "finite"."""
-    norms = token_norms(out.tokens)
+    norms = token_norms(jnp.asarray(out.tokens))
     amplitude = relative_log_amplitude(out.map)
     layers = joined(
         _by_query({"token_norm": norms}, out.prefix),

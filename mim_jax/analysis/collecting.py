@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Sharding
 from jaxtyping import Array, Bool, Float, Int
 
 from mim_jax.analysis.measuring import Stages
@@ -17,6 +18,9 @@ from mim_jax.ops.intervals import uncertainty
 
 Features = dict[str, list[np.ndarray]]
 """By kind of sample, one array `[n, d]` for every layer from 0."""
+
+StageFeatures = tuple[Mapping[str, Array], ...]
+"""By stage and kind of sample, `[l, b, d]`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,30 +69,34 @@ class Flaw(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=3)
 def measured_batch(
-    measure: Any, images: Float[Array, "b h w c"], valid: Bool[Array, "b"], sharding: Any = None
-) -> tuple[Moments, Flaw, Any]:
+    measure: Callable[[Array], Stages],
+    images: Float[Array, "b h w c"],
+    valid: Bool[Array, "b"],
+    sharding: Sharding | None = None,
+) -> tuple[Moments, Flaw, StageFeatures]:
     """Moments of a batch, the first place that is not finite, and features by stage.
 
     With a `sharding` all but the features lies on the devices as that says.
     """
-    stages: Stages = measure(images)
+    stages = measure(images)
     moments = moments_of_batch(tuple(stage.statistics for stage in stages), valid)
     bad = ~jnp.concatenate([stage.finite for stage in stages]) & valid
     layer, row = jnp.unravel_index(jnp.argmax(bad), bad.shape)
-    small = moments, Flaw(bad.any(), layer, row)
-    small = small if sharding is None else jax.lax.with_sharding_constraint(small, sharding)
-    return *small, tuple(stage.features for stage in stages)
+    flaw = Flaw(bad.any(), layer, row)
+    if sharding is not None:
+        moments, flaw = jax.lax.with_sharding_constraint((moments, flaw), sharding)
+    return moments, flaw, tuple(stage.features for stage in stages)
 
 
 def collect(
-    measure: Callable[[Any], Stages],
+    measure: Callable[[Array], Stages],
     batches: Iterable[Batch],
     *,
     start: Collected = Collected(),
     until: Mapping[str, float] | None = None,
     describe: Callable[[int], str] = "image {}".format,
-    sharding: Any = None,
-) -> Iterator[tuple[Collected, Batch, tuple[Any, ...]]]:
+    sharding: Sharding | None = None,
+) -> Iterator[tuple[Collected, Batch, StageFeatures]]:
     """Yields, after every batch, what has been found so far, that batch, and its features by stage, on the device.
 
     Args:
@@ -110,8 +118,8 @@ def collect(
         sums = part if sums is None else merge_on_device(sums, part)
         # Only now is the batch before waited for: the devices have this one to go on with.
         if under_way is not None:
-            found, *rest = _settled(found, *under_way, until, describe)
-            yield found, *rest
+            settled = found, *_ = _settled(found, *under_way, until, describe)
+            yield settled
             if found.enough:
                 return
         under_way = sums, flaw, batch, features
@@ -124,16 +132,16 @@ def _settled(
     sums: Moments,
     flaw: Flaw,
     batch: Batch,
-    features: Any,
+    features: StageFeatures,
     until: Mapping[str, float] | None,
     describe: Callable[[int], str],
-) -> tuple[Collected, Batch, Any]:
+) -> tuple[Collected, Batch, StageFeatures]:
     """What has been found with a batch that is done, once it is known to be sound."""
     _check_finite(flaw, batch.index, describe)
     return Collected(sums, before.batches + 1, bool(until) and narrow_enough(sums, until)), batch, features
 
 
-def collect_all(measure: Callable[[Any], Stages], batches: Iterable[Batch], **options: Any) -> Moments:
+def collect_all(measure: Callable[[Array], Stages], batches: Iterable[Batch], **options: Any) -> Moments:
     """Moments of all batches; raises InputError if there is no image, and as `collect` does."""
     moments = None
     for found, *_ in collect(measure, batches, **options):

@@ -45,7 +45,9 @@ def similarity(analysis: Analysis, options: Options) -> Parts:
         # The class token is the same for every image until it has seen one.
         first = 1 if kind == "class" else 0
         matrices = analysis.cka(kind, options.cka, across=options.across)
-        shown = {names: matrix[first:, first:] for names, matrix in matrices.items()}
+        shown: dict[str | tuple[str, str], np.ndarray] = {
+            names: matrix[first:, first:] for names, matrix in matrices.items()
+        }
         caption = f"linear CKA, {options.cka}; sample: {kind}"
         figure = cka_heatmaps(shown, caption, first_layer=first)
         yield f"cka_{kind}", Figure(figure, f"{caption}, {SAMPLES[kind]} Layer 0 is the embedded patches.")

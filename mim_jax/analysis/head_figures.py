@@ -61,11 +61,10 @@ def divergence_dots(table: pd.DataFrame, statistic: str = "kl_between_heads", *,
 
 def _divergences(axes: Axes, layers: pd.DataFrame, heads: pd.DataFrame, colour: str) -> None:
     if len(heads):
-        style = {"s": 12, "color": colour, "alpha": 0.5, "linewidths": 0, "label": "one head, mean over the others"}
-        axes.scatter(head_places(heads), heads["value"], **style)
+        label = "one head, mean over the others"
+        axes.scatter(head_places(heads), heads["value"], s=12, color=colour, alpha=0.5, linewidths=0, label=label)
     axes.vlines(layers["layer"], layers["ci95_low"], layers["ci95_high"], color=INK, linewidth=1)
-    style = {"s": 54, "color": colour, "edgecolors": INK, "zorder": 3, "label": "whole layer"}
-    axes.scatter(layers["layer"], layers["value"], **style)
+    axes.scatter(layers["layer"], layers["value"], s=54, color=colour, edgecolors=INK, zorder=3, label="whole layer")
 
 
 @styled
@@ -80,11 +79,12 @@ def sorted_heads(table: pd.DataFrame, statistic: str, query: str = "patches") ->
     rows = statistic_rows(table, statistic, query, of_heads=True)
     figure = new_figure(min(11.0, max(5.0, 1.2 + 0.55 * rows["layer"].max())), 3.4)
     axes = figure.subplots()
-    for (encoder, layer), own in rows.groupby(["encoder", "layer"], sort=False):
+    for _, own in rows.groupby(["encoder", "layer"], sort=False):
+        encoder, layer = own["encoder"].iloc[0], own["layer"].iloc[0]
         place = layer + 0.8 * ((np.arange(len(own)) + 0.5) / len(own) - 0.5)
         label = encoder if layer == rows.loc[rows["encoder"] == encoder, "layer"].min() else "_"
-        style = {"marker": "o", "markersize": 2.4, "linewidth": 1.1, "color": table_colours(table)[encoder]}
-        axes.plot(place, np.sort(own["value"]), label=label, **style)
+        colour = table_colours(table)[encoder]
+        axes.plot(place, np.sort(own["value"]), label=label, marker="o", markersize=2.4, linewidth=1.1, color=colour)
     layer_axis(axes, rows["layer"], "layer; within it, heads from smallest to largest")
     for layer in range(rows["layer"].min(), rows["layer"].max() + 1, 2):
         axes.axvspan(layer - 0.5, layer + 0.5, color="#f4f4f4", linewidth=0, zorder=-1)
@@ -176,7 +176,7 @@ def offset_scatter(table: pd.DataFrame) -> Figure:
     rows, columns = (statistic_rows(table, f"{name}_offset", of_heads=True) for name in ("row", "column"))
     points = rows.merge(columns, on=["encoder", "layer", "head"], suffixes=("_down", "_right"))
     limit = 1.3 * max(points[["value_down", "value_right"]].abs().to_numpy().max(), 1e-6)
-    by_encoder = dict(list(points.groupby("encoder", sort=False)))
+    by_encoder = {str(encoder): own for encoder, own in points.groupby("encoder", sort=False)}
     figure, panels = encoder_panels(list(by_encoder))
     figure.set_layout_engine("compressed")
     for encoder, axes in panels.items():
@@ -194,6 +194,13 @@ def _offsets(axes: Axes, points: pd.DataFrame) -> None:
     right, down = points["value_right"], points["value_down"]
     axes.scatter(right, down, s=20, c=depth_colours(points["layer"]), alpha=0.8, linewidths=0)
     for point in points.loc[np.hypot(right, down).nlargest(NAMED_HEADS).index].itertuples():
-        side = {"ha": "left", "xytext": (4, 0)} if point.value_right > 0 else {"ha": "right", "xytext": (-4, 0)}
-        style = {"textcoords": "offset points", "va": "center", "fontsize": 6.5, **side}
-        axes.annotate(f"{point.layer}.{point.head:.0f}", (point.value_right, point.value_down), **style)
+        side, away = ("left", 4) if point.value_right > 0 else ("right", -4)
+        axes.annotate(
+            f"{point.layer}.{point.head:.0f}",
+            (point.value_right, point.value_down),
+            xytext=(away, 0),
+            textcoords="offset points",
+            ha=side,
+            va="center",
+            fontsize=6.5,
+        )

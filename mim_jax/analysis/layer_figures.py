@@ -78,7 +78,7 @@ def _grid(
 ) -> Figure:
     columns = -(-len(panels) // (lines := -(-len(panels) // LINES_IN_A_ROW)))
     figure = new_figure(max(4.6, width * columns), 0.5 + height * lines)
-    figure.get_layout_engine().set(w_pad=0.08)
+    figure.set_layout_engine("constrained", w_pad=0.08)
     grid = figure.subplots(lines, columns, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)

@@ -1,14 +1,16 @@
 """What is measured of one batch of images, inside the program that encodes them."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 from jaxtyping import Array, Bool, Float
 
-from mim_jax.analysis.block_measures import Selection, Tree, observer, token_measures
+from mim_jax.analysis.block_measures import AnyMesh, Selection, Tree, observer, token_measures
 from mim_jax.errors import InputError
+from mim_jax.models.applying import encode
+from mim_jax.models.build import Parameters
 from mim_jax.models.encoder import EncoderConfig
 
 
@@ -58,7 +60,7 @@ class Measure:
     encoder: nn.Module
     config: EncoderConfig
     selection: Selection = Selection()
-    mesh: Any = None
+    mesh: AnyMesh | None = None
 
     def __post_init__(self) -> None:
         known = [name for name, first in (("class", 1), ("registers", 2)) if self.config.prefix >= first]
@@ -68,11 +70,11 @@ class Measure:
                     f"this encoder has no {query} token to take statistics of; it has {', '.join([*known, 'patches'])}"
                 )
 
-    def __call__(self, parameters: Any, images: Float[Array, "b h w c"]) -> Stages:
+    def __call__(self, parameters: Parameters, images: Float[Array, "b h w c"]) -> Stages:
         """What every stage yields: nothing of a block but that outlives it."""
         config = self.config
         observe = observer(config.grid, config.prefix, config.patch_size, self.selection, self.mesh)
-        out = self.encoder.apply({"params": parameters}, images, observer=observe, taps=(0,))
+        out = encode(self.encoder, parameters, images, observer=observe, taps=(0,))
         blocks = out.observations if isinstance(out.observations, tuple) else (out.observations,)
         embedded = jax.tree.map(lambda leaf: leaf[None], token_measures(out.taps[0], self.selection))
         return tuple(map(_stage, (embedded | {"heads": {}}, *blocks)))

@@ -18,7 +18,7 @@ class Moments(NamedTuple):
     squares: Any
 
 
-def moments_of_batch(values: Any, valid: Bool[Array, "b"]) -> Moments:
+def moments_of_batch(values: object, valid: Bool[Array, "b"]) -> Moments:
     """Moments of leaves `[l, b, ...]` over the valid images; what the others hold, NaN included, does not matter."""
     count = valid.sum().astype(jnp.float32)
 

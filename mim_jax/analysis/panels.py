@@ -106,7 +106,8 @@ def layer_axis(axes: Axes, layers: Iterable[int], label: str = "layer") -> None:
 def label_left(panels: Iterable[Axes], label: str) -> None:
     """Names the vertical axis, at the left of every line of panels."""
     for axes in panels:
-        if axes.get_subplotspec().is_first_col():
+        place = axes.get_subplotspec()
+        if place is not None and place.is_first_col():
             axes.set_ylabel(label)
 
 
@@ -127,7 +128,7 @@ def uniform_line(
     axes: Axes, value: float | Sequence[float] | None, colour: str = FAINT, label: str = "uniform attention"
 ) -> None:
     """The value of uniform attention, dashed: one with its number, or one for every layer from 1."""
-    style = {"color": colour, "linestyle": DASHES, "linewidth": 1.2, "label": label}
+    style: dict[str, Any] = {"color": colour, "linestyle": DASHES, "linewidth": 1.2, "label": label}
     if isinstance(value, Sequence):
         axes.stairs(value, np.arange(len(value) + 1) + 0.5, baseline=None, **style)
     elif value is not None:
@@ -196,8 +197,9 @@ def show_pictures(
     pixels = image if image.dtype == np.uint8 else image.clip(0, 1)
     pictures = [np.broadcast_to(pixels, (height, width, 3)), *maps]
     for axes, title, picture in zip(panels, titles, pictures):
-        style = {"interpolation": "auto" if picture is pictures[0] else "nearest", "cmap": HEAT, "norm": scale}
-        axes.imshow(picture, extent=(-0.5, width - 0.5, height - 0.5, -0.5), **style)
+        place = -0.5, width - 0.5, height - 0.5, -0.5
+        interpolation = "auto" if picture is pictures[0] else "nearest"
+        axes.imshow(picture, extent=place, interpolation=interpolation, cmap=HEAT, norm=scale)
         axes.set_title(textwrap.fill(title, 18), fontsize=8)
         axes.set_visible(True)
         bare(axes)

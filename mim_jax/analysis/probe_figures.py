@@ -92,7 +92,7 @@ def _bar_panels(poolings: Sequence[str], count: int, right: float) -> tuple[Figu
     lines = -(-count // columns)
     wide, high = 0.3 + 0.065 * max(map(len, sum(names, []))), max(0.27, 0.14 * max(map(len, names)))  # inches of a name
     figure = new_figure(max(4.6, wide + 2.3 * columns), 0.7 + lines * (0.4 + high * len(poolings)))
-    figure.get_layout_engine().set(w_pad=0.12)  # or numbers look as if they belonged to the next panel
+    figure.set_layout_engine("constrained", w_pad=0.12)  # or numbers look as if they belonged to the next panel
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     ticks = [tick for tick in MaxNLocator(4).tick_values(0, right) if tick <= right]
     panels[0, 0].set(xticks=ticks, xlim=(0, right), yticks=range(len(poolings)), ylim=(len(poolings) - 0.4, -0.6))

@@ -102,7 +102,7 @@ def _section(number: int, section: Section) -> str:
 
 
 @functools.singledispatch
-def _render(part: Any) -> str:
+def _render(part: object) -> str:
     raise InputError(f"a report holds text, figures, tables and configurations, not {type(part).__name__}")
 
 
@@ -139,12 +139,12 @@ def _(configuration: Configuration) -> str:
     return f"<details><summary>{html.escape(configuration.title)}</summary><pre>{values}</pre></details>"
 
 
-def _head_cell(name: Any, number: bool) -> str:
+def _head_cell(name: object, number: bool) -> str:
     kind = ' class="number"' if number else ""
     return f'<th scope="col"{kind}><button type="button">{html.escape(str(name).replace("_", " "))}</button></th>'
 
 
-def _cell(value: Any, number: bool, digits: int) -> str:
+def _cell(value: object, number: bool, digits: int) -> str:
     """Shows a rounded number and sorts by the exact one."""
     kind = ' class="number"' if number else ""
     if pd.isna(value):

@@ -66,6 +66,7 @@ def _by_gram_matrices(xs: Layers, ys: Layers, size: int) -> Matrix:
             break  # an estimate of fewer images does not exist
         part = _minibatch_sums(one, other)
         sums = part if sums is None else jax.tree.map(jnp.add, sums, part)
+    assert sums is not None  # there are images enough
     return np.asarray(minibatch_cka(sums))
 
 
@@ -80,6 +81,7 @@ def _streamed(xs: Layers, ys: Layers, estimator: str) -> Matrix:
         parts = ([jnp.asarray(x[start : start + CHUNK]) for x in layers] for layers in (xs, ys))
         part = _cka_sums(*parts, *offsets)
         sums = part if sums is None else merge_cka_sums(sums, part)
+    assert sums is not None
     return cka_of_sums(sums, estimator)
 
 

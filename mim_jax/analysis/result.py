@@ -21,6 +21,7 @@ from mim_jax.analysis.representations import (
 from mim_jax.analysis.tables import Arrays, save_arrays, save_table
 from mim_jax.errors import InputError
 from mim_jax.files import write_arrays
+from mim_jax.models.encoder import EncoderConfig
 from mim_jax.ops.attention_statistics import uniform_attention_distance, uniform_attention_entropy
 from mim_jax.ops.showing import shown
 from mim_jax.paths import local_path
@@ -66,9 +67,9 @@ UNIFORM = {
 """What a head shows that attends to everything alike, by grid and patch size."""
 
 
-def layout_of(config: Any) -> Layout:
+def layout_of(config: EncoderConfig) -> Layout:
     """The layout of an encoder of this configuration."""
-    windows = config.stage_windows if hasattr(config, "stage_windows") else ()
+    windows = getattr(config, "stage_windows", ())  # of an encoder with windows
     return Layout(config.grid, config.patch_size, config.prefix, config.depths, windows)
 
 
@@ -156,7 +157,7 @@ class Analysis:
 
     def layers(self, kind: str) -> dict[str, Layers]:
         """Features by layer of the encoders that have this kind of sample; raises InputError if none has."""
-        found = {name: own[kind] for name, own in self.features.items() if kind in own}
+        found: dict[str, Layers] = {name: own[kind] for name, own in self.features.items() if kind in own}
         if not found:
             raise InputError(f"no features of the kind '{kind}' were kept; there are {', '.join(self.kinds) or 'none'}")
         return found

@@ -4,9 +4,9 @@ import contextlib
 import functools
 import io
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -16,12 +16,15 @@ from matplotlib.figure import Figure
 from mim_jax.files import write_atomically
 from mim_jax.paths import local_path
 
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6f6f6f", "#a6761d")
 """Tell apart with any colour vision (Okabe and Ito 2008); used in the order of the encoders in a table."""
 INK, FAINT = "#262626", "#8c8c8c"
 PNG_DPI = 200
 
-STYLE = {
+STYLE: "dict[RcKeyType, Any]" = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 10,
@@ -49,11 +52,14 @@ STYLE = {
 }
 
 
-def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+Arguments = ParamSpec("Arguments")
+
+
+def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
     """Runs a drawing function under `STYLE`, whatever the user's own settings are."""
 
     @functools.wraps(draw)
-    def wrapped(*args: Any, **kwargs: Any) -> Figure:
+    def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
         with _style():
             return draw(*args, **kwargs)
 
@@ -61,7 +67,7 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 @contextlib.contextmanager
-def _style() -> Iterator[None]:
+def _style() -> Generator[None]:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)

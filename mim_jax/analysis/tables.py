@@ -68,7 +68,7 @@ def _rows(encoder: str, count: int, first: int, mean: Statistics, squares: Stati
 
 
 def _cells(
-    encoder: str, count: int, first: int, query: str, name: str, values: Any, squares: Any
+    encoder: str, count: int, first: int, query: str, name: str, values: np.ndarray, squares: np.ndarray
 ) -> Iterator[tuple[Any, ...]]:
     known = definition_of(name)
     error, margin = uncertainty(squares, count)

@@ -75,7 +75,7 @@ def open_tfds(name: str, split: str, data_dir: str = "") -> TfdsImages:
     records = OPENERS[file_format](_slices(name, split, info.splits))
     # PIL decodes, not TFDS, which takes OpenCV where it finds it: other bytes, and no error for half a file.
     decoders = {"image": tfds.decode.SkipDecoding()}
-    parse = functools.partial(features.deserialize_example_np, decoders=decoders)
+    parse: Any = functools.partial(features.deserialize_example_np, decoders=decoders)
     return TfdsImages(f"{name}/{split}", records, parse, mode, _class_names(wanted))
 
 
@@ -118,7 +118,7 @@ def _nothing_prepared(name: str, dataset: str, root: Path, found: list[tuple[str
     )
 
 
-def _slices(name: str, split: str, splits: Any) -> Sequence[Slice]:
+def _slices(name: str, split: str, splits: Mapping[str, Any]) -> Sequence[Slice]:
     try:
         slices = splits[split].file_instructions
     except (ValueError, KeyError) as error:

@@ -65,7 +65,7 @@ def make_transform(name: str, *, image_size: tuple[int, int], **options: Any) ->
     return Transform(name, functools.partial(function, image_size=image_size, **options), random)
 
 
-def none(image: Pixels, rng: Any = None, *, image_size: tuple[int, int]) -> Resized:
+def none(image: Pixels, rng: np.random.Generator | None = None, *, image_size: tuple[int, int]) -> Resized:
     """The image as it is; raises `InputError` if it has another size."""
     if image.shape[:2] != image_size:
         raise InputError(
@@ -122,13 +122,9 @@ def supervised(
 
     `magnitude` is that of two operations of RandAugment, which needs three channels; 0 switches it off.
     """
-    options: dict[str, Any] = {
-        "image_size": image_size,
-        "scale": scale,
-        "ratio": ratio,
-        "flip_probability": flip_probability,
-    }
-    flipped = mae_pretrain(image, rng, **options)
+    flipped = mae_pretrain(
+        image, rng, image_size=image_size, scale=scale, ratio=ratio, flip_probability=flip_probability
+    )
     return rand_augment(flipped, rng, magnitude=magnitude) if magnitude else flipped
 
 
@@ -163,7 +159,11 @@ def lut_two_views(
 
 
 def evaluation(
-    image: Pixels, rng: Any = None, *, image_size: tuple[int, int], crop_fraction: float | None = None
+    image: Pixels,
+    rng: np.random.Generator | None = None,
+    *,
+    image_size: tuple[int, int],
+    crop_fraction: float | None = None,
 ) -> Resized:
     """Resize to cover `int(size / crop_fraction)` of both sides, centre crop, as MAE evaluates (squares).
 

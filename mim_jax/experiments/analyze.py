@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -38,7 +37,8 @@ def run(settings: AnalyzeSettings, workdir: Path) -> Analysis:
     source = open_images(settings)
     active = jax.process_index() == 0
     workdir = open_workdir(workdir, settings, NUMBERS, active=active)
-    found, placed = None, {}
+    found: Analysis | None = None
+    placed: dict[str, PlacedEncoder] = {}
     for name, where in settings.encoders.items():
         try:
             model = load_encoder(where, str(settings.stated.get(name, "")), settings.run.seed)
@@ -50,6 +50,7 @@ def run(settings: AnalyzeSettings, workdir: Path) -> Analysis:
             raise InputError(f"encoder '{name}': {error}") from error
         placed[name] = own
         found = analysed if found is None else found.compare(analysed)
+    assert found is not None  # there is an encoder at least
     found = dataclasses.replace(found, token_cka=token_similarity(placed, settings, source))
     if active:
         write_results(found, settings, workdir)
@@ -85,7 +86,7 @@ def analyze_encoder(placed: PlacedEncoder, settings: AnalyzeSettings, source: So
     moments, features = statistics.run()
     index = features.pop(INDEX, [np.zeros(0, int)])[0]
     tables = [statistics_table(name, moments, config.depths)]
-    arrays: dict[str, Any] = arrays_of(moments, config.depths)
+    arrays = dict(arrays_of(moments, config.depths))
     if not settings.statistics.names or "top_singular_share" in settings.statistics.names:
         spectra = statistics.spectra()
         if spectra is not None:

@@ -1,11 +1,11 @@
 """Where an encoder looks in a few images: attention of chosen queries, rollout, norms of tokens."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from mim_jax.analysis.result import Pictures
 from mim_jax.data.reading import Reader
@@ -13,9 +13,9 @@ from mim_jax.data.sources import Source
 from mim_jax.experiments.analyze_settings import AnalyzeSettings
 from mim_jax.experiments.placed_encoder import PlacedEncoder
 from mim_jax.experiments.plan import evaluation_transform
+from mim_jax.models.applying import encode
 from mim_jax.models.blocks import Computation
-from mim_jax.models.build import make_encoder
-from mim_jax.models.encoder import EncoderOutput
+from mim_jax.models.build import AnyEncoderConfig, Parameters, make_encoder
 from mim_jax.ops.attention_maps import attention_of_queries
 from mim_jax.ops.rollout import class_rollout, logit_parts
 from mim_jax.ops.token_statistics import token_norms
@@ -55,23 +55,34 @@ def encoder_pictures(placed: PlacedEncoder, settings: AnalyzeSettings, source: S
     return Pictures(images, queries, dict(zip(names, attention, strict=True)), rollout, norms)
 
 
+Look = tuple[list[Float[Array, "n k y x"]], Float[Array, "n y x"] | None, Float[Array, "n y x"]]
+"""Attention of the queries, rollout and norms of the patches, of a few images."""
+
+
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def _norms_only(
-    parameters: Any, images: Any, config: Any, queries: tuple[Pair, ...], computation: Computation
-) -> tuple[Any, Any, Any]:
+    parameters: Parameters,
+    images: Float[Array, "b h w c"],
+    config: AnyEncoderConfig,
+    queries: tuple[Pair, ...],
+    computation: Computation,
+) -> Look:
     depth = sum(config.depths)
-    last = make_encoder(config, computation).apply({"params": parameters}, images, taps=(depth,)).taps[0]
+    last = encode(make_encoder(config, computation), parameters, images, taps=(depth,)).taps[0]
     return [], None, token_norms(last.patches).reshape(-1, *last.grid)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def _look(
-    parameters: Any, images: Any, config: Any, queries: tuple[Pair, ...], computation: Computation
-) -> tuple[Any, Any, Any]:
+    parameters: Parameters,
+    images: Float[Array, "b h w c"],
+    config: AnyEncoderConfig,
+    queries: tuple[Pair, ...],
+    computation: Computation,
+) -> Look:
     """Attention of every query in the last block, rollout from the class token, norms."""
     depth, prefix, (_, columns) = sum(config.depths), config.prefix, config.grid
-    encoder = make_encoder(config, computation)
-    out: EncoderOutput = encoder.apply({"params": parameters}, images, observer=logit_parts, taps=(depth,))
+    out = encode(make_encoder(config, computation), parameters, images, observer=logit_parts, taps=(depth,))
     parts = out.observations
     last = jax.tree.map(lambda leaf: leaf[-1], parts)
     rows = ([0] if prefix else []) + [prefix + row * columns + column for row, column in queries]

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Sharding
 from jaxtyping import Array, Bool, Float, UInt8
 
 from mim_jax.analysis.representations import pairs_of
@@ -19,13 +20,26 @@ from mim_jax.errors import InputError
 from mim_jax.experiments.analyze_settings import AnalyzeSettings
 from mim_jax.experiments.placed_encoder import PlacedEncoder
 from mim_jax.experiments.plan import training_transform
+from mim_jax.models.applying import encode
 from mim_jax.models.blocks import Computation
-from mim_jax.models.build import make_encoder
-from mim_jax.ops.similarity import cka_of_sums, cka_sums, merge_cka_sums, minibatch_cka, minibatch_sums
+from mim_jax.models.build import AnyEncoderConfig, Parameters, make_encoder
+from mim_jax.ops.similarity import (
+    CkaSums,
+    MinibatchSums,
+    cka_of_sums,
+    cka_sums,
+    merge_cka_sums,
+    minibatch_cka,
+    minibatch_sums,
+)
 from mim_jax.ops.spectra import lidar
 from mim_jax.training.sharding import replicated
 
 TOKEN_SAMPLES = ("flattened", "tokens")
+
+Layers = list[Float[Array, "b _ _"]]
+"""Patch tokens by layer."""
+Offsets = tuple[list[Float[Array, "_"]], list[Float[Array, "_"]]]
 
 
 def token_similarity(
@@ -62,17 +76,16 @@ def _of_pair(
             f"'tokens' compares patch by patch, but '{one.name}' and '{other.name}' have different grids; take another "
             "of config.representations.samples, or set config.representations.across=False"
         )
-    sums, offsets = None, None
-    for (x, y), valid in _token_batches(one, other, source):
-        if kind == "flattened":
-            part = _flattened_sums(x, y, valid, replicated(one.mesh))
-            sums = part if sums is None else jax.tree.map(jnp.add, sums, part)
-        else:
-            offsets = offsets or _offsets((x, y), valid, replicated(one.mesh))
-            part = _token_sums(x, y, offsets, valid, replicated(one.mesh))
-            sums = part if sums is None else merge_cka_sums(sums, part)
+    batches, sharding = _token_batches(one, other, source), replicated(one.mesh)
     if kind == "flattened":
-        return np.asarray(minibatch_cka(sums))
+        parts = (_flattened_sums(x, y, valid, sharding) for (x, y), valid in batches)
+        return np.asarray(minibatch_cka(functools.reduce(functools.partial(jax.tree.map, jnp.add), parts)))
+    offsets, sums = None, None
+    for (x, y), valid in batches:
+        offsets = offsets or _offsets((x, y), valid, sharding)
+        part = _token_sums(x, y, offsets, valid, sharding)
+        sums = part if sums is None else merge_cka_sums(sums, part)
+    assert sums is not None  # there is an image at least
     return cka_of_sums(sums, "biased" if estimator == "biased" else "unbiased")
 
 
@@ -84,28 +97,28 @@ def _token_batches(one: PlacedEncoder, other: PlacedEncoder, source: Source) -> 
         yield (x, y), batch["valid"]
 
 
-def _tokens_of(placed: PlacedEncoder, images: UInt8[Array, "b h w c"]) -> list[Float[Array, "b _ _"]]:
+def _tokens_of(placed: PlacedEncoder, images: UInt8[Array, "b h w c"]) -> Layers:
     """Patch tokens by layer."""
     return _tokens(placed.parameters, placed.normalise(images), placed.model.encoder_config, placed.computation)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _tokens(
-    parameters: Any, images: Float[Array, "b h w c"], config: Any, computation: Computation
-) -> list[Float[Array, "b _ _"]]:
+    parameters: Parameters, images: Float[Array, "b h w c"], config: AnyEncoderConfig, computation: Computation
+) -> Layers:
     taps = tuple(range(sum(config.depths) + 1))
-    out = make_encoder(config, computation).apply({"params": parameters}, images, taps=taps)
+    out = encode(make_encoder(config, computation), parameters, images, taps=taps)
     return [tap.patches.astype(jnp.float32) for tap in out.taps]
 
 
 @functools.partial(jax.jit, static_argnums=3)
-def _flattened_sums(x: Any, y: Any, valid: Bool[Array, "b"], sharding: Any) -> Any:
+def _flattened_sums(x: Layers, y: Layers, valid: Bool[Array, "b"], sharding: Sharding) -> MinibatchSums:
     flat = [[tokens.reshape(tokens.shape[0], -1) for tokens in layers] for layers in (x, y)]
     return jax.lax.with_sharding_constraint(minibatch_sums(*flat, valid), sharding)
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _offsets(layers: Any, valid: Bool[Array, "b"], sharding: Any) -> Any:
+def _offsets(layers: tuple[Layers, Layers], valid: Bool[Array, "b"], sharding: Sharding) -> Offsets:
     """Mean token of every layer over a batch."""
     share = valid / jnp.maximum(valid.sum(), 1)
     means = jax.tree.map(lambda tokens: jnp.einsum("b,bmd->d", share, tokens) / tokens.shape[1], layers)
@@ -113,7 +126,7 @@ def _offsets(layers: Any, valid: Bool[Array, "b"], sharding: Any) -> Any:
 
 
 @functools.partial(jax.jit, static_argnums=4)
-def _token_sums(x: Any, y: Any, offsets: Any, valid: Bool[Array, "b"], sharding: Any) -> Any:
+def _token_sums(x: Layers, y: Layers, offsets: Offsets, valid: Bool[Array, "b"], sharding: Sharding) -> CkaSums:
     rows = [[tokens.reshape(-1, tokens.shape[-1]) for tokens in layers] for layers in (x, y)]
     each = jnp.repeat(valid, x[0].shape[1])
     return jax.lax.with_sharding_constraint(cka_sums(*rows, *offsets, each), sharding)

@@ -14,6 +14,7 @@ from mim_jax.analysis.measuring import Measure
 from mim_jax.analysis.tables import statistics_table
 from mim_jax.experiments.evaluation import FrozenFeatures, on_host
 from mim_jax.experiments.plan import make_prepare
+from mim_jax.models.build import Parameters
 from mim_jax.ops.spectra import rankme, rankme_centered
 from mim_jax.training.sharding import replicated
 
@@ -21,19 +22,19 @@ WATCHED = ("attention_distance", "attention_entropy", "kl_between_heads")
 """Statistics that are logged while a run learns, of every layer."""
 
 
-def attention_table(frozen: FrozenFeatures, parameters: Any) -> pd.DataFrame:
+def attention_table(frozen: FrozenFeatures, parameters: Parameters) -> pd.DataFrame:
     """Attention statistics of the encoder at random initialisation and pre-trained, on test images, unmasked."""
     trees = {"random initialisation": frozen.learner.initial().parameters, "pre-trained": parameters}
     return pd.concat([_table(name, frozen, tree) for name, tree in trees.items()], ignore_index=True)
 
 
-def _table(name: str, frozen: FrozenFeatures, parameters: Any) -> pd.DataFrame:
+def _table(name: str, frozen: FrozenFeatures, parameters: Parameters) -> pd.DataFrame:
     measure = _measure(frozen, parameters, Selection(arrays=False))
     moments = collect_all(measure, _batches(frozen), sharding=replicated(frozen.learner.mesh))
     return statistics_table(name, moments, frozen.learner.objective.encoder_config.depths)
 
 
-def watched_statistics(frozen: FrozenFeatures, parameters: Any) -> dict[str, float]:
+def watched_statistics(frozen: FrozenFeatures, parameters: Parameters) -> dict[str, float]:
     """Mean over heads of the statistics `WATCHED` by layer, and RankMe of the mean patch token of the last layer."""
     depths, features = frozen.learner.objective.encoder_config.depths, []
     measure = _measure(frozen, parameters, Selection(WATCHED, ("patches",), arrays=False))
@@ -49,7 +50,7 @@ def watched_statistics(frozen: FrozenFeatures, parameters: Any) -> dict[str, flo
     return values | {f"representation/{name}": float(value) for name, value in ranks.items()}
 
 
-def _measure(frozen: FrozenFeatures, parameters: Any, selection: Selection) -> Any:
+def _measure(frozen: FrozenFeatures, parameters: Parameters, selection: Selection) -> Any:
     objective = frozen.learner.objective
     measure = Measure(objective.encoder, objective.encoder_config, selection, frozen.learner.mesh)
     return jax.tree_util.Partial(measure, parameters["encoder"])

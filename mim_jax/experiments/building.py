@@ -8,11 +8,13 @@ import dataclasses
 import math
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import ml_collections
 
 from mim_jax.errors import InputError, likeness, ranked
+
+Settings = TypeVar("Settings")
 
 SAME_GROUP = 0.1
 """What a key gains over others by standing in the group where it was looked for."""
@@ -55,16 +57,16 @@ def _as_config(values: Mapping[str, Any]) -> Config:
     return config
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Numbers of NumPy and JAX (also in arrays of any rank) as Python's, lists as tuples."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
+    if tolist := getattr(value, "tolist", None):
+        value = tolist()
     if isinstance(value, (list, tuple)):
         return tuple(map(plain, value))
     return {key: plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def build_settings(kind: type, values: Any, where: str = "config") -> Any:
+def build_settings(kind: type[Settings], values: object, where: str = "config") -> Settings:
     """A dataclass from a group of values.
 
     Raises InputError for an unknown key, with the nearest of all keys, and for a value of the wrong type.
@@ -73,7 +75,7 @@ def build_settings(kind: type, values: Any, where: str = "config") -> Any:
     return _build(kind, values, where)
 
 
-def _check_keys(kind: Any, values: Any, where: str, known: list[str]) -> None:
+def _check_keys(kind: Any, values: object, where: str, known: list[str]) -> None:
     if not isinstance(values, (Mapping, ml_collections.ConfigDict)):
         raise InputError(f"{where} must be a group of keys, not {values!r}")
     fields = {field.name: field for field in dataclasses.fields(kind)}
@@ -94,7 +96,7 @@ def _build(kind: Any, values: Any, where: str) -> Any:
     return kind(**changes)
 
 
-def _cast(wanted: Any, value: Any, where: str) -> Any:
+def _cast(wanted: Any, value: object, where: str) -> Any:
     if typing.get_origin(wanted) is dict:
         if not isinstance(value, (Mapping, ml_collections.ConfigDict)):
             raise InputError(f"{where} must be a group of keys, not {value!r}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from mim_jax.errors import InputError, nearest, ranked
 from mim_jax.experiments.read_keys import SWIN, encoder_family
-from mim_jax.experiments.shared_settings import EVALUATION_TRANSFORMS, TRANSFORM_OPTIONS
+from mim_jax.experiments.shared_settings import EVALUATION_TRANSFORMS, TRANSFORM_OPTIONS, Augmentation
 from mim_jax.models.swin_presets import SWIN_ENCODERS
 from mim_jax.models.vit_presets import VIT_ENCODERS
 
@@ -70,18 +70,18 @@ def check_settings(settings: Any) -> None:
         raise InputError(mistake)
 
 
-def value_of(settings: Any, key: str) -> Any:
+def value_of(settings: object, key: str) -> Any:
     """The value at a dotted key."""
     return operator.attrgetter(key)(settings)
 
 
-def refuse(settings: Any, key: str, rule: str) -> None:
+def refuse(settings: object, key: str, rule: str) -> None:
     """Raises InputError for the value at a key."""
     raise InputError(f"config.{key} is {value_of(settings, key)!r}; it must be {rule}")
 
 
 def check_ranges(
-    settings: Any,
+    settings: object,
     *,
     positive: Sequence[str] = (),
     not_negative: Sequence[str] = (),
@@ -108,7 +108,7 @@ def check_ranges(
             refuse(settings, key, f"from {low:g} to {high:g}")
 
 
-def check_choices(settings: Any, choices: Mapping[str, Sequence[str]]) -> None:
+def check_choices(settings: object, choices: Mapping[str, Sequence[str]]) -> None:
     """Raises InputError for a name that is none of its choices; of a tuple every name counts."""
     for key, known in choices.items():
         value = value_of(settings, key)
@@ -128,7 +128,7 @@ def check_encoders(encoders: Mapping[str, Any], purpose: str) -> None:
             raise InputError(f"encoder '{name}' must be a name without a slash and a path, not {where!r}")
 
 
-def augmentation_mistakes(data: Any) -> Iterator[str]:
+def augmentation_mistakes(data: Augmentation) -> Iterator[str]:
     """What is wrong with how images are cropped at random."""
     if len(data.crop_scale) != 2 or not 0 < data.crop_scale[0] <= data.crop_scale[1] <= 1:
         yield f"config.data.crop_scale is {data.crop_scale}; it must be two shares of the area, 0 < low <= high <= 1"

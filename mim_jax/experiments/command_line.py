@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import ml_collections
 from absl import flags
@@ -44,18 +45,20 @@ def mistake(error: Exception, flag: flags.Flag, arguments: Sequence[str]) -> str
 
 def demand_what_is_given(flag: flags.Flag) -> None:
     """Keys that the command line sets are no wishes (`where_possible`): what they name has to be there."""
-    if "where_possible" not in (flag.value or {}):
+    config: Any = flag.value
+    if "where_possible" not in (config or {}):
         return
     from mim_jax.experiments.probe_settings import ProbeSettings, wishes
 
-    named = wishes(build_settings(ProbeSettings, flag.value))
-    flag.value.where_possible = tuple(key for key in named if key not in flag.override_values)
+    named, demanded = wishes(build_settings(ProbeSettings, config)), getattr(flag, "override_values", {})
+    config.where_possible = tuple(key for key in named if key not in demanded)
 
 
 def _unknown(flag: flags.Flag, arguments: Sequence[str]) -> str:
     """The sentence about the first key on the command line that the configuration does not have; "" if it has all."""
     try:
-        known = list(leaf_keys(_kind(flag.parser.parse(_file(arguments))), "config"))
+        config: Any = flag.parser.parse(_file(arguments))
+        known = list(leaf_keys(_kind(config), "config"))
     except Exception:
         return ""  # the file itself is at fault, and its own error says so
     for argument in arguments:

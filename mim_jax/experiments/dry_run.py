@@ -1,6 +1,7 @@
 """What a run would do, without doing it."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -26,7 +27,7 @@ def describe_run(learner: Learner) -> str:
     )
 
 
-def parameter_table(shapes: Any) -> str:
+def parameter_table(shapes: Mapping[str, Any]) -> str:
     """One line for every parameter: name, shape, number, and the mesh axis of each of its axes."""
     leaves = sorted(jax.tree_util.tree_leaves_with_path(shapes), key=lambda leaf: _natural(leaf_name(leaf[0])))
     rows = [
@@ -46,7 +47,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in name.split("/")]
 
 
-def _axes_text(leaf: Any) -> str:
+def _axes_text(leaf: jax.ShapeDtypeStruct) -> str:
     axes = tuple(leaf.sharding.spec)
     divided = any(axis and leaf.sharding.mesh.shape[axis] > 1 for axis in axes)
     return "(" + ", ".join(axis or "-" for axis in axes) + ")" if divided else "replicated"

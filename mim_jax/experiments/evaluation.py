@@ -6,16 +6,21 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jax.experimental import multihost_utils
+from jax.sharding import Sharding
+from jaxtyping import Array, Float
 
 from mim_jax.data.pipeline import evaluation_batches
 from mim_jax.data.sources import Source
 from mim_jax.data.subset import random_subset
 from mim_jax.experiments.labels import makeable_shots
 from mim_jax.experiments.learner import Learner
-from mim_jax.experiments.plan import evaluation_transform, make_prepare
+from mim_jax.experiments.plan import evaluation_transform, image_size, make_prepare
+from mim_jax.models.applying import encode
+from mim_jax.models.build import Parameters
 from mim_jax.pretraining.objective import Objective
 from mim_jax.probing.evaluate import NEIGHBOURS, probe_features
 from mim_jax.probing.knn import knn_accuracy
@@ -28,7 +33,8 @@ RAW_PIXELS_LIMIT = 1024
 
 PIXELS = "raw pixels"
 
-Encoders = Mapping[str, Callable[[Any], Any]]
+Encode = Callable[[Float[Array, "b h w c"]], Float[Array, "b _"]]
+Encoders = Mapping[str, Encode]
 
 
 class FrozenFeatures:
@@ -46,7 +52,7 @@ class FrozenFeatures:
         found = 0
         host = evaluation_batches(
             self.sources[part],
-            evaluation_transform(settings.data, settings.model.image_size),
+            evaluation_transform(settings.data, image_size(settings)),
             batch_size=self._batch_size(),
             process_index=jax.process_index(),
             process_count=jax.process_count(),
@@ -77,7 +83,7 @@ class FrozenFeatures:
         return {name: np.concatenate(parts) for name, parts in features.items()}, np.concatenate(labels)
 
 
-def on_host(tree: Any) -> Any:
+def on_host(tree: object) -> Any:
     """Global arrays as numpy arrays in every process."""
     if jax.process_count() > 1:
         tree = multihost_utils.process_allgather(tree, tiled=True)
@@ -85,7 +91,7 @@ def on_host(tree: Any) -> Any:
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _encode(encoders: Any, images: Any, sharding: Any) -> Any:
+def _encode(encoders: Encoders, images: Float[Array, "b h w c"], sharding: Sharding) -> dict[str, Float[Array, "b _"]]:
     features = {name: encode(images) for name, encode in encoders.items()}
     return jax.lax.with_sharding_constraint(features, sharding)
 
@@ -96,22 +102,22 @@ class MeanPatchToken:
 
     objective: Objective
 
-    def __call__(self, parameters: Any, images: Any) -> Any:
-        out = self.objective.encoder.apply({"params": parameters["encoder"]}, images)
-        return mean_patch_tokens(out.tokens, out.prefix)
+    def __call__(self, parameters: Parameters, images: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
+        out = encode(self.objective.encoder, parameters["encoder"], images)
+        return mean_patch_tokens(jnp.asarray(out.tokens), out.prefix)
 
 
-def encoder_function(learner: Learner, parameters: Any) -> Callable[[Any], Any]:
+def encoder_function(learner: Learner, parameters: Parameters) -> Encode:
     """Images to features, as a function that hands its parameters to the compiler as arguments."""
     return jax.tree_util.Partial(MeanPatchToken(learner.objective), parameters)
 
 
-def raw_pixels(images: Any) -> Any:
+def raw_pixels(images: Float[Array, "b h w c"]) -> Float[Array, "b p"]:
     """Images as vectors of their pixels."""
     return images.reshape(images.shape[0], -1)
 
 
-def compared_encoders(learner: Learner, parameters: Any) -> dict[str, Callable[[Any], Any]]:
+def compared_encoders(learner: Learner, parameters: Parameters) -> dict[str, Encode]:
     """Raw pixels (of small images), the encoder at random initialisation, and the pre-trained one."""
     encoders = {
         "random initialisation": encoder_function(learner, learner.initial().parameters),
@@ -123,7 +129,7 @@ def compared_encoders(learner: Learner, parameters: Any) -> dict[str, Callable[[
     return encoders
 
 
-def knn_of(frozen: FrozenFeatures, parameters: Any) -> float:
+def knn_of(frozen: FrozenFeatures, parameters: Parameters) -> float:
     """k-NN accuracy of the encoder, in [0, 1]."""
     encoders = {"encoder": encoder_function(frozen.learner, parameters)}
     (train, train_labels), (test, test_labels) = (frozen.extract(encoders, part) for part in ("train", "test"))
@@ -131,7 +137,7 @@ def knn_of(frozen: FrozenFeatures, parameters: Any) -> float:
     return knn_accuracy(train["encoder"], train_labels, test["encoder"], test_labels, neighbours=neighbours)
 
 
-def probe(frozen: FrozenFeatures, parameters: Any) -> pd.DataFrame:
+def probe(frozen: FrozenFeatures, parameters: Parameters) -> pd.DataFrame:
     """Nearest neighbours and logistic regression of all compared encoders, with few labels and all."""
     settings = frozen.learner.settings
     encoders = compared_encoders(frozen.learner, parameters)

@@ -1,13 +1,14 @@
 """Training all heads of a probing run on one frozen encoder, in one pass over the images."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from mim_jax.data.pipeline import TrainingBatches
 from mim_jax.data.sources import Source
@@ -82,7 +83,7 @@ def make_batches(probed: ProbedEncoder, source: Source) -> TrainingBatches:
     )
 
 
-def _first_state(create: Callable[[], TrainState], checkpoints: Checkpoints, mesh: Any) -> TrainState:
+def _first_state(create: Callable[[], TrainState], checkpoints: Checkpoints, mesh: Mesh) -> TrainState:
     """The last checkpoint, or fresh heads, the same on every device."""
     if checkpoints.latest is None:
         return jax.jit(create, out_shardings=replicated(mesh))()
@@ -128,14 +129,14 @@ def _training(
 
 def input_batches(
     probed: ProbedEncoder, batches: TrainingBatches, folder: Path
-) -> Callable[[int, int], Iterator[dict[str, Any]]]:
+) -> Callable[[int, int], Generator[dict[str, Any]]]:
     """`(start, stop)` to the inputs and labels of these steps: encoded on the way, or stored before.
 
     They are stored where images are not augmented and all poolings are fixed, which encodes every image once.
     """
     trained, mesh = probed.settings.trained, probed.mesh
 
-    def encoded(start: int, stop: int) -> Iterator[dict[str, Any]]:
+    def encoded(start: int, stop: int) -> Generator[dict[str, Any]]:
         for number, batch in enumerate(batches.iterate(start, stop), start):
             placed = global_batch(batch, mesh)
             key = jax.random.fold_in(jax.random.key(trained.seed), number) if trained.compat_drop_path else None
@@ -147,7 +148,7 @@ def input_batches(
     if len(stored["label"]) < len(batches.source):  # corrupt images have no features
         return encoded
 
-    def remembered(start: int, stop: int) -> Iterator[dict[str, Any]]:
+    def remembered(start: int, stop: int) -> Generator[dict[str, Any]]:
         for number in range(start, stop):
             rows = np.split(batches.indices(number), batches.process_count)[batches.process_index]
             placed = global_batch({name: values[rows] for name, values in stored.items()}, mesh)

@@ -1,6 +1,7 @@
 """Labels of the images of a run, looked at before it begins: what can be probed of them."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Int
@@ -8,6 +9,8 @@ from jaxtyping import Int
 from mim_jax.data.sources import Source
 from mim_jax.data.subset import Subset
 from mim_jax.errors import InputError
+
+Number = TypeVar("Number", bound=float)
 
 
 def labels_of(source: Source) -> Int[np.ndarray, "_"] | None:
@@ -46,8 +49,8 @@ def check_classes(train: Source, test: Source) -> None:
 
 
 def makeable_shots(
-    shots: Sequence[float], labels: Int[np.ndarray, "_"], names: Sequence[str] = ()
-) -> tuple[tuple[float, ...], str]:
+    shots: Sequence[Number], labels: Int[np.ndarray, "_"], names: Sequence[str] = ()
+) -> tuple[tuple[Number, ...], str]:
     """Those numbers of labels a class that every class has, and a line about the others ("" if there are none)."""
     classes, counts = np.unique(labels, return_counts=True)
     smallest = int(counts.min())

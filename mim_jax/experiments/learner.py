@@ -101,7 +101,7 @@ class Learner:
         return state
 
 
-def _with_shardings(shapes: Any, mesh: AnyMesh) -> Any:
+def _with_shardings(shapes: TrainState, mesh: AnyMesh) -> TrainState:
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,
@@ -109,5 +109,5 @@ def _with_shardings(shapes: Any, mesh: AnyMesh) -> Any:
     )
 
 
-def _shardings(shapes: Any) -> Any:
+def _shardings(shapes: TrainState) -> TrainState:
     return jax.tree.map(lambda leaf: leaf.sharding, shapes)

@@ -60,7 +60,7 @@ def _check_masks(method: Method, objective: Objective) -> None:
         nothing = np.mean(np.asarray(masks).sum(axis=1) == 0) > 0.5
     else:
         autoencoder = objective.mae if isinstance(objective, Lut) else objective
-        nothing = isinstance(autoencoder, MaskedAutoencoder) and autoencoder.kept == autoencoder.encoder_config.patches
+        nothing = isinstance(autoencoder, MaskedAutoencoder) and autoencoder.kept == autoencoder.vit_config.patches
     if nothing:
         cells = f" of {method.mask_patch} pixels (config.method.mask_patch)" if method.name == "simmim" else ""
         raise InputError(

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Array, Float, UInt8
 
 from mim_jax.analysis.figures import image_panels
 from mim_jax.analysis.style import save_figure
@@ -16,6 +16,7 @@ from mim_jax.experiments.evaluation import FrozenFeatures, on_host
 from mim_jax.experiments.learner import Learner
 from mim_jax.experiments.plan import make_prepare
 from mim_jax.experiments.settings import Method
+from mim_jax.models.build import Parameters
 from mim_jax.training.metrics import Writers
 from mim_jax.training.sharding import replicated
 
@@ -42,13 +43,13 @@ class PanelWriter:
     def _panel(self) -> Any:
         preprocessing = self.learner.preprocessing
 
-        def panel(parameters: Any, batch: dict[str, Any]) -> Any:
+        def panel(parameters: Parameters, batch: dict[str, Any]) -> Float[Array, "b t h w c"]:
             images = self.learner.objective.panel(parameters, batch)
             return denormalise(images, preprocessing.mean, preprocessing.std).clip(0, 1)
 
         return jax.jit(panel, out_shardings=replicated(self.learner.mesh))
 
-    def write(self, step: int, parameters: Any) -> None:
+    def write(self, step: int, parameters: Parameters) -> None:
         """Draws the panel of these parameters."""
         images = to_uint8(self._panel(parameters, self._batch))
         if jax.process_index() != 0:
@@ -74,6 +75,6 @@ def panel_caption(method: Method) -> str:
     return caption
 
 
-def to_uint8(images: Any) -> UInt8[np.ndarray, "r t h w c"]:
+def to_uint8(images: Float[Array | np.ndarray, "r t h w c"]) -> UInt8[np.ndarray, "r t h w c"]:
     """Images in 0..1 as uint8."""
     return np.round(np.asarray(images) * 255).astype(np.uint8)

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
+from jaxtyping import Array, Float, UInt8
 
 from mim_jax.data.pipeline import evaluation_batches
 from mim_jax.data.preprocessing import normalise
@@ -20,7 +21,7 @@ from mim_jax.experiments.plan import evaluation_transform
 from mim_jax.experiments.shared_settings import Computing, EvaluationImages
 from mim_jax.models.blocks import Computation
 from mim_jax.models.build import initial_parameters
-from mim_jax.training.sharding import global_batch, state_shardings
+from mim_jax.training.sharding import AnyMesh, global_batch, state_shardings
 from mim_jax.weights.loading import load
 from mim_jax.weights.model import Model
 from mim_jax.weights.options import parse_statements
@@ -28,8 +29,7 @@ from mim_jax.weights.options import parse_statements
 
 def load_encoder(where: str, stated: str = "", seed: int = 0) -> Model:
     """The model at a path; raises InputError for whatever cannot be read."""
-    options = {"stated": parse_statements(stated.split())} if stated else {}
-    model = load(where.removeprefix(RANDOM), **options)
+    model = load(where.removeprefix(RANDOM), stated=parse_statements(stated.split()))
     if not where.startswith(RANDOM):
         return model
     fresh = jax.jit(functools.partial(initial_parameters, model.encoder_config))(jax.random.key(seed))
@@ -51,7 +51,7 @@ class PlacedEncoder:
 
     name: str
     model: Model
-    mesh: Any
+    mesh: AnyMesh
     data: EvaluationImages
     efficiency: Computing
     batch_size: int
@@ -99,7 +99,7 @@ class PlacedEncoder:
                 )
             yield global_batch(batch, self.mesh)
 
-    def normalise(self, images: Any) -> Any:
+    def normalise(self, images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """Pixels as the encoder expects them."""
         return normalise(images, self.model.preprocessing.mean, self.model.preprocessing.std)
 

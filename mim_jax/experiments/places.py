@@ -34,18 +34,18 @@ def with_full_paths(config: Mapping[str, Any]) -> dict[str, Any]:
     return full
 
 
-def full_encoder(where: Any) -> Any:
+def full_encoder(where: object) -> Any:
     """The full path of an encoder, behind "random:" if that stands in front."""
     if isinstance(where, str) and where.startswith(RANDOM):
         return RANDOM + _full(where.removeprefix(RANDOM))
     return _full(where)
 
 
-def _full(path: Any) -> Any:
+def _full(path: object) -> Any:
     return str(local_path(path)) if isinstance(path, str) else path
 
 
-def _full_data(source: Any, data_dir: Any) -> dict[str, Any]:
+def _full_data(source: object, data_dir: object) -> dict[str, Any]:
     """The settings that say where images are; a name of a data set, and what is not there, stay as they are written."""
     places = {"data_dir": _full(data_dir)} if data_dir else {}
     if not isinstance(source, str) or source == "digits" or source.startswith("tfds:"):

@@ -17,7 +17,13 @@ from mim_jax.experiments.shared_settings import TRANSFORM_OPTIONS, Augmentation,
 
 def make_preprocessing(settings: Settings) -> Preprocessing:
     """What the encoder expects of its input."""
-    return Preprocessing(settings.model.image_size, settings.model.channels, settings.data.mean, settings.data.std)
+    return Preprocessing(image_size(settings), settings.model.channels, settings.data.mean, settings.data.std)
+
+
+def image_size(settings: Settings) -> tuple[int, int]:
+    """Height and width, which are two numbers once the settings are checked."""
+    height, width = settings.model.image_size
+    return height, width
 
 
 def make_prepare(preprocessing: Preprocessing) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -74,7 +80,7 @@ def evaluation_transform(data: EvaluationImages, image_size: tuple[int, int]) ->
 
 def try_transforms(settings: Settings, source: Source, test: Source) -> None:
     """Puts the first images through their transforms; raises InputError for what would only be met later."""
-    data, size = settings.data, settings.model.image_size
+    data, size = settings.data, image_size(settings)
     training, evaluation = training_transform(data, size), evaluation_transform(data, size)
     first, tested = (Reader(images, data.on_corrupt).read(0)[1]["image"] for images in (source, test))
     training(first, np.random.default_rng(0))
@@ -87,7 +93,7 @@ def make_batches(settings: Settings, source: Source, process_index: int, process
     """Training batches as a function of the step."""
     return TrainingBatches(
         source,
-        training_transform(settings.data, settings.model.image_size),
+        training_transform(settings.data, image_size(settings)),
         batch_size=settings.optimization.batch_size,
         seed=settings.optimization.seed,
         process_index=process_index,

@@ -1,7 +1,7 @@
 """Pre-training: from settings to a workdir with checkpoints, metrics, figures and a report."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from mim_jax.experiments.run_images import check_images, open_test_source
 from mim_jax.experiments.settings import Settings
 from mim_jax.experiments.workdir import open_workdir
 from mim_jax.files import write_atomically
+from mim_jax.models.build import Parameters
 from mim_jax.probing.table import save_table
 from mim_jax.probing.text import text_by_labels
 from mim_jax.training.checkpoints import Checkpoints
@@ -112,7 +113,7 @@ def _training(
 ) -> Training:
     settings, run_settings = learner.settings, learner.settings.run
 
-    def device_batches(start: int, stop: int) -> Iterator[dict[str, Any]]:
+    def device_batches(start: int, stop: int) -> Generator[dict[str, Any]]:
         for batch in batches.iterate(start, stop):
             yield global_batch(batch, learner.mesh)
 
@@ -192,7 +193,7 @@ def _describe_batch(batches: TrainingBatches, step: int, workdir: Path) -> str:
     return f"images {shown}, ... (all {len(indices)} are listed in {path})"
 
 
-def probes_or_none(frozen: FrozenFeatures, parameters: Any) -> pd.DataFrame | None:
+def probes_or_none(frozen: FrozenFeatures, parameters: Parameters) -> pd.DataFrame | None:
     """The table of probes; None, and a line why, where the images turn out not to be fit for any: the run is over."""
     try:
         return probe(frozen, parameters)
@@ -201,7 +202,7 @@ def probes_or_none(frozen: FrozenFeatures, parameters: Any) -> pd.DataFrame | No
         return None
 
 
-def evaluate(learner: Learner, source: Source, test: Source, parameters: Any, workdir: Path) -> None:
+def evaluate(learner: Learner, source: Source, test: Source, parameters: Parameters, workdir: Path) -> None:
     """Probes and attention statistics of the final encoder, as tables; then the report."""
     evaluation = learner.settings.evaluation
     frozen = FrozenFeatures(learner, source, test)

@@ -12,6 +12,7 @@ from mim_jax.data.sources import Source
 from mim_jax.experiments.plan import evaluation_transform
 from mim_jax.experiments.probed_encoder import ProbedEncoder
 from mim_jax.pretraining.heads import STATISTICS
+from mim_jax.probing.pooling import FrozenTokens
 from mim_jax.probing.reading import Reading
 from mim_jax.training.state import TrainState
 
@@ -58,7 +59,9 @@ def _tokens(probed: ProbedEncoder, pixels: np.ndarray) -> Any:
     return jax.jit(probed.read)(probed.all_parameters, jax.numpy.asarray(pixels))
 
 
-def _weights(probed: ProbedEncoder, reading: Reading, tokens: Any, state: TrainState | None, chosen: int) -> Any:
+def _weights(
+    probed: ProbedEncoder, reading: Reading, tokens: FrozenTokens, state: TrainState | None, chosen: int
+) -> Any:
     """Weights `[n, heads, patches]` of a pooling, with the parameters of the chosen head."""
     module, variables = reading.module, {}
     if reading not in probed.fixed and state is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array, PRNGKeyArray, UInt8
 
 from mim_jax.data.preprocessing import normalise
 from mim_jax.data.sources import Source
@@ -16,10 +17,14 @@ from mim_jax.experiments.placed_encoder import PlacedEncoder
 from mim_jax.experiments.plan import evaluation_transform, training_transform
 from mim_jax.experiments.probe_settings import ProbeSettings, wishes
 from mim_jax.experiments.readings import Chosen, choose_readings
-from mim_jax.models.build import make_encoder
+from mim_jax.models.build import Parameters, make_encoder
+from mim_jax.probing.pooling import FrozenTokens
 from mim_jax.probing.reading import ORACLE, FrozenEncoder, Oracle, Reading, split_inputs
 from mim_jax.training.sharding import batch_sharding, state_shardings
 from mim_jax.weights.model import Model
+
+Trees = tuple[Parameters, Parameters | None]
+"""Parameters of the encoder, and of the oracle if there is one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,17 +88,20 @@ class ProbedEncoder:
             tree, state_shardings(tree, self.mesh)
         )
 
-    def read(self, parameters: Any, images: Any, dropout_key: Any = None) -> Any:
+    def read(
+        self, parameters: Trees, images: UInt8[Array, "b h w c"], dropout_key: PRNGKeyArray | None = None
+    ) -> dict[str, FrozenTokens]:
         """The tokens of every source from uint8 images."""
         own, (tree, oracle_tree) = self.model.preprocessing, parameters
         extra = None
-        if self._seer is not None:
+        if oracle_tree is not None:
+            assert self._seer is not None and self.oracle is not None  # whose parameters these are
             theirs = self.oracle.preprocessing
             extra = {ORACLE: self._seer[0].attention(oracle_tree, normalise(images, theirs.mean, theirs.std))}
         return self.frozen.tokens(tree, normalise(images, own.mean, own.std), extra, dropout_key)
 
     @property
-    def all_parameters(self) -> Any:
+    def all_parameters(self) -> Trees:
         """Parameters of the encoder, and of the oracle or None."""
         return self.parameters, self._seer[1] if self._seer else None
 
@@ -114,12 +122,14 @@ class ProbedEncoder:
         return self._split[1]
 
     @functools.cached_property
-    def encode(self) -> Callable[[Any], Any]:
+    def encode(self) -> Callable[..., dict[str, Any]]:
         """Compiled: uint8 images (and a key for stochastic depth) to the inputs of probes."""
         split = self._split[0]
 
         @functools.partial(jax.jit, in_shardings=(None, batch_sharding(self.mesh), None))
-        def encode(parameters: Any, images: Any, dropout_key: Any) -> Any:
+        def encode(
+            parameters: Trees, images: UInt8[Array, "b h w c"], dropout_key: PRNGKeyArray | None
+        ) -> dict[str, Any]:
             return split(self.read(parameters, images, dropout_key))
 
         return lambda images, dropout_key=None: encode(self.all_parameters, images, dropout_key)
@@ -144,5 +154,5 @@ class ProbedEncoder:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of everything that decides features: weights, readings, preprocessing, crop."""
-        others = [self.oracle] if self._seer else []
+        others = [self.oracle] if self._seer and self.oracle else []
         return self.placed.fingerprint(*others, readings=[str(reading) for reading in self.readings])

@@ -113,7 +113,7 @@ ANALYSIS = Reading(
 )
 
 
-def check_read(settings: Any, reading: Reading) -> None:
+def check_read(settings: object, reading: Reading) -> None:
     """Raises InputError for a key that is set to something and would be ignored; says by what it would be read."""
     for key, rule in _ignored(settings, reading.refused, reading.told):
         where = f"is {' or '.join(map(str, rule.values))}" if rule.values else "is set"
@@ -123,7 +123,7 @@ def check_read(settings: Any, reading: Reading) -> None:
         )
 
 
-def unread_sizes(settings: Any, reading: Reading) -> str:
+def unread_sizes(settings: object, reading: Reading) -> str:
     """A line about keys that are set and concern nothing in this run; "" if there are none."""
     keys = [f"config.{key}" for key, _ in _ignored(settings, reading.told, reading.refused)]
     return f"not read in this run: {', '.join(keys)}" if keys else ""
@@ -134,7 +134,7 @@ def encoder_family(name: str) -> str:
     return SWIN if name in SWIN_ENCODERS else VIT
 
 
-def _ignored(settings: Any, table: Mapping[str, Read], other: Mapping[str, Read]) -> Iterator[tuple[str, Read]]:
+def _ignored(settings: object, table: Mapping[str, Read], other: Mapping[str, Read]) -> Iterator[tuple[str, Read]]:
     """Keys of a table that are not at their defaults and not read."""
     defaults = type(settings)()
     for key in (name.partition(".")[2] for name in leaf_keys(type(settings), "")):
@@ -143,7 +143,7 @@ def _ignored(settings: Any, table: Mapping[str, Read], other: Mapping[str, Read]
             yield key, table[own]
 
 
-def _is_read(settings: Any, rule: Read) -> bool:
+def _is_read(settings: object, rule: Read) -> bool:
     value = _value(settings, rule.choice)
     if not rule.values:
         return bool(value)
@@ -151,11 +151,11 @@ def _is_read(settings: Any, rule: Read) -> bool:
     return any((one.partition("(")[0] if isinstance(one, str) else one) in rule.values for one in values)
 
 
-def _value(settings: Any, key: str) -> Any:
+def _value(settings: object, key: str) -> Any:
     if key == "encoder":
-        return encoder_family(settings.model.name)
+        return encoder_family(_value(settings, "model.name"))
     return operator.attrgetter(key)(settings)
 
 
-def _name(settings: Any, choice: str) -> str:
-    return f"the encoder ('{settings.model.name}')" if choice == "encoder" else f"config.{choice}"
+def _name(settings: object, choice: str) -> str:
+    return f"the encoder ('{_value(settings, 'model.name')}')" if choice == "encoder" else f"config.{choice}"

@@ -140,7 +140,7 @@ def _attention(run: RunReport) -> list[Section]:
         return []
     config = run.learner.objective.encoder_config
     names = run.attention["encoder"].unique()
-    uniform = {name: dict.fromkeys(names, layout_of(config).uniform(name)) for name in DOTS}
+    uniform: dict[str, Any] = {name: dict.fromkeys(names, layout_of(config).uniform(name)) for name in DOTS}
     figures = {name: attention_dots(run.attention, name, uniform=uniform[name]) for name in DOTS}
     figures["kl_between_heads"] = divergence_dots(run.attention)
     parts: list[Any] = []

@@ -5,14 +5,20 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mim_jax.experiments.analyze_settings import AnalyzeSettings
+from mim_jax.experiments.probe_settings import ProbeSettings
+from mim_jax.experiments.settings import Settings
 
-def to_json(settings: Any) -> str:
+AnySettings = Settings | AnalyzeSettings | ProbeSettings
+
+
+def to_json(settings: AnySettings) -> str:
     """The settings as JSON text."""
     return json.dumps(dataclasses.asdict(settings), indent=2) + "\n"
 
 
 def differing_keys(
-    saved: Mapping[str, Any], current: Mapping[str, Any], kind: type, groups: Sequence[str]
+    saved: Mapping[str, Any], current: Mapping[str, Any], kind: type[AnySettings], groups: Sequence[str]
 ) -> list[str]:
     """Keys of the groups that differ between saved settings of a kind and these, both read from JSON, with both values.
 
@@ -26,7 +32,7 @@ def differing_keys(
     return [f"{key} ({old!r} there, {new!r} here)" for key, old, new in found]
 
 
-def _differences(key: str, old: Any, new: Any, default: Any, kind: Any) -> Iterator[tuple[str, Any, Any]]:
+def _differences(key: str, old: object, new: Any, default: Any, kind: object) -> Iterator[tuple[str, Any, Any]]:
     if dataclasses.is_dataclass(kind) and isinstance(old, Mapping):
         for field in sorted(dataclasses.fields(kind), key=lambda field: field.name):
             name = field.name
@@ -38,5 +44,5 @@ def _differences(key: str, old: Any, new: Any, default: Any, kind: Any) -> Itera
         yield key, old, new
 
 
-def _default(field: Any) -> Any:
-    return field.default if field.default is not dataclasses.MISSING else field.default_factory()
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()

@@ -17,6 +17,7 @@ from mim_jax.analysis.collecting import (
     Batch,
     Collected,
     Features,
+    StageFeatures,
     collect,
     collect_all,
     layered_features,
@@ -105,9 +106,9 @@ class StatisticsPass:
             sharding=replicated(self.placed.mesh),
         )
 
-    def _keep(self, number: int, features: Any, batch: Batch) -> Features:
-        features, valid = on_host((features, batch.valid))
-        layered = layered_features(features, valid)
+    def _keep(self, number: int, features: StageFeatures, batch: Batch) -> Features:
+        own, valid = on_host((features, batch.valid))
+        layered = layered_features(own, valid)
         wanted = {kind: own for kind, own in layered.items() if kind in self.settings.representations.samples}
         wanted[INDEX] = [batch.index[valid]]
         if jax.process_index() == 0:

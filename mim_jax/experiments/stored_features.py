@@ -64,9 +64,17 @@ def _scaled(scaling: str, x: np.ndarray, test_x: np.ndarray, y: np.ndarray, test
 
 def _rows(probed: ProbedEncoder, reading: Reading, data: ProbeData, protocol: str) -> list[ProbeRow]:
     frozen, read = probed.settings.frozen, Read(probed.name, *dataclasses.astuple(reading))
-    options = {"draws": frozen.draws, "seed": probed.settings.trained.seed, "temperature": frozen.temperature}
     rows = [
-        probe_row(read, data, protocol, labels, neighbours=neighbours, **options)
+        probe_row(
+            read,
+            data,
+            protocol,
+            labels,
+            draws=frozen.draws,
+            seed=probed.settings.trained.seed,
+            neighbours=neighbours,
+            temperature=frozen.temperature,
+        )
         for labels in (*frozen.shots, None)
         for neighbours in (frozen.neighbours if protocol == "k-NN" else (0,))
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from mim_jax.errors import InputError, unreadable
 from mim_jax.experiments.places import with_full_paths
-from mim_jax.experiments.saved_settings import differing_keys, to_json
+from mim_jax.experiments.saved_settings import AnySettings, differing_keys, to_json
 from mim_jax.experiments.settings import NUMBERS
 from mim_jax.files import write_atomically
 from mim_jax.paths import local_path
@@ -17,7 +17,9 @@ from mim_jax.weights.description import STEPS, is_model_directory
 CONFIG = "config.json"
 
 
-def open_workdir(workdir: str | Path, settings: Any, groups: Sequence[str] = NUMBERS, *, active: bool = True) -> Path:
+def open_workdir(
+    workdir: str | Path, settings: AnySettings, groups: Sequence[str] = NUMBERS, *, active: bool = True
+) -> Path:
     """Makes a new workdir, or checks the one that is there, and writes `config.json`; returns its full path.
 
     Only one process (`active`) writes. Raises InputError as `check_workdir`, or if the folder cannot be written.
@@ -28,7 +30,7 @@ def open_workdir(workdir: str | Path, settings: Any, groups: Sequence[str] = NUM
     return workdir
 
 
-def check_workdir(workdir: str | Path, settings: Any, groups: Sequence[str] = NUMBERS) -> Path:
+def check_workdir(workdir: str | Path, settings: AnySettings, groups: Sequence[str] = NUMBERS) -> Path:
     """The full path of a workdir; nothing is written, and JAX is not needed.
 
     `groups` of the settings decide what is learned. Raises InputError for what can be no folder, a folder of something

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mim_jax.models.layers import Dense, Dtype, LayerNorm
-from mim_jax.ops.attention import attention, split_heads
+from mim_jax.ops.attention import Bias, Heads, attention, split_heads
 from mim_jax.ops.relative_positions import log_spaced_offsets, relative_position_bias, table_rows
 
 Pair = tuple[int, int]
@@ -92,7 +92,7 @@ class Attention(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*b n d"], bias: Any = None) -> tuple[Float[Array, "*b n d"], dict[str, Any]]:
+    def __call__(self, x: Float[Array, "*b n d"], bias: Bias = None) -> tuple[Float[Array, "*b n d"], dict[str, Any]]:
         """Returns the output and the arguments that an `Observation` needs of it.
 
         `bias` is added to the logits beside the layer's own.
@@ -107,16 +107,16 @@ class Attention(nn.Module):
             query, key, scale = _unit_length(query), _unit_length(key), self._cosine_scale()
         bias = _add(self._position_bias(), bias)
         heads = attention(query, key, value, scale=scale, bias=bias)
-        options = {"inputs": 2, "kernel_init": config.kernel_init, "dtype": self.dtype}
-        out = Dense((width,), name="proj", **options)(heads.swapaxes(-3, -2))
+        project = Dense((width,), inputs=2, kernel_init=config.kernel_init, dtype=self.dtype, name="proj")
+        out = project(heads.swapaxes(-3, -2))
         return out, {"query": query, "key": key, "value": value, "scale": scale, "bias": bias}
 
-    def _project(self, x: Float[Array, "*b n d"]) -> tuple[Any, Any, Any]:
+    def _project(self, x: Float[Array, "*b n d"]) -> tuple[Heads, Heads, Heads]:
         """Queries, keys and values `[*b, k, n, e]` from one product, whose kernel is `[d, 3, k, e]`."""
         config = self.config
         features = (3, config.num_heads, x.shape[-1] // config.num_heads)
-        options = {"kernel_init": config.kernel_init, "dtype": self.dtype}
-        qkv = Dense(features, use_bias=config.qkv_bias == "all", name="qkv", **options)(x)
+        biased, initial = config.qkv_bias == "all", config.kernel_init
+        qkv = Dense(features, use_bias=biased, kernel_init=initial, dtype=self.dtype, name="qkv")(x)
         if config.qkv_bias == "query_value":
             query, value = (self.param(name, nn.initializers.zeros, features[1:]) for name in ("q_bias", "v_bias"))
             qkv = (qkv + jnp.stack([query, jnp.zeros_like(query), value])).astype(self.dtype)
@@ -128,7 +128,7 @@ class Attention(nn.Module):
         logarithm = self.param("logit_scale", initial, (self.config.num_heads,))
         return jnp.exp(jnp.minimum(logarithm, np.log(LARGEST_COSINE_SCALE)))[:, None, None]
 
-    def _position_bias(self) -> Any:
+    def _position_bias(self) -> Float[Array, "k n n"] | None:
         config = self.config
         if config.bias_window is None:
             return None
@@ -145,7 +145,7 @@ def _unit_length(x: Float[Array, "*b e"]) -> Float[Array, "*b e"]:
     return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(axis=-1, keepdims=True), SHORTEST**2))
 
 
-def _add(one: Any, other: Any) -> Any:
+def _add(one: Bias, other: Bias) -> Bias:
     if one is None or other is None:
         return other if one is None else one
     return one + other

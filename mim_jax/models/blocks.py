@@ -1,18 +1,25 @@
 """A stack of transformer blocks: unrolled or scanned, rematerialised or not."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from mim_jax.models.attention import Attention, AttentionConfig
-from mim_jax.models.layers import Dtype, GatedMlp, LayerNorm, Mlp, drop_path
+from mim_jax.models.layers import DropPath, Dtype, GatedMlp, LayerNorm, Mlp, drop_path
 from mim_jax.models.stacking import STACKED
-from mim_jax.ops.attention import Observation, Observer
+from mim_jax.ops.attention import Bias, Observation, Observer
+
+Module = TypeVar("Module", bound=nn.Module)
+
+BlocksOutput = tuple[Float[Array, "b n d"], Any, dict[int, Float[Array, "b n d"]]]
+"""What the last block returned, the observer's results stacked over blocks, the taps by number of the block."""
 
 REMAT_POLICIES = {
     "none": None,
@@ -37,7 +44,7 @@ class Computation:
     remat: str = "none"
     scan_blocks: bool = False
 
-    def rematerialise(self, block: type[nn.Module]) -> type[nn.Module]:
+    def rematerialise(self, block: type[Module]) -> type[Module]:
         """The block as its backward pass is to see it."""
         if self.remat == "none":
             return block
@@ -72,7 +79,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b n d"], path: tuple[Any, Any], bias: Any = None
+        self, x: Float[Array, "b n d"], path: DropPath, bias: Bias = None
     ) -> tuple[Float[Array, "b n d"], Any]:
         """Returns the block's output and what the observer made of it.
 
@@ -122,39 +129,55 @@ class Blocks(nn.Module):
         self,
         x: Float[Array, "b n d"],
         observer: Observer | None = None,
-        dropout_key: Any = None,
-        bias: Any = None,
+        dropout_key: PRNGKeyArray | None = None,
+        bias: Bias = None,
         taps: tuple[int, ...] = (),
-    ) -> tuple[Float[Array, "b n d"], Any, dict[int, Float[Array, "b n d"]]]:
+    ) -> BlocksOutput:
         """Returns the last block's output, the observer's results stacked over layers, and the taps.
 
         `bias` is added to the logits in every block. Tap number i is what block i (from 1) returned, 0 the input.
         """
         paths = drop_paths(self.drop_path_rate, self.depth, dropout_key)
-        block = self.computation.rematerialise(Block)
-        arguments = self.config, jnp.dtype(self.computation.dtype), observer
+        kind = self.computation.rematerialise(Block)
+        make = partial(kind, self.config, jnp.dtype(self.computation.dtype), observer)
         run = self._scanned if self.computation.scan_blocks else self._unrolled
-        return run(block, arguments, x, paths, bias, taps)
+        return run(make, x, paths, bias, taps)
 
-    def _unrolled(self, block: Any, arguments: Any, x: Any, paths: Any, bias: Any, taps: tuple[int, ...]) -> Any:
+    def _unrolled(
+        self,
+        make: Callable[..., Block],
+        x: Float[Array, "b n d"],
+        paths: list[DropPath],
+        bias: Bias,
+        taps: tuple[int, ...],
+    ) -> BlocksOutput:
         observed, outputs = [], {0: x}
         for layer, path in enumerate(paths):
-            x, seen = block(*arguments, name=str(layer))(x, path, bias)
+            x, seen = make(name=str(layer))(x, path, bias)
             observed.append(seen)
             outputs[layer + 1] = x
         return x, stack_observations(observed), {tap: outputs[tap] for tap in taps}
 
-    def _scanned(self, block: Any, arguments: Any, x: Any, paths: Any, bias: Any, taps: tuple[int, ...]) -> Any:
-        def body(module: nn.Module, x: Any, path: Any) -> Any:
+    def _scanned(
+        self,
+        make: Callable[..., Block],
+        x: Float[Array, "b n d"],
+        paths: list[DropPath],
+        bias: Bias,
+        taps: tuple[int, ...],
+    ) -> BlocksOutput:
+        def body(module: Block, x: Float[Array, "b n d"], path: DropPath) -> tuple[Float[Array, "b n d"], Any]:
             output, seen = module(x, path, bias)
             return output, (seen, output if taps else None)
 
         scan = nn.scan(body, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.depth)
-        output, (observed, outputs) = scan(block(*arguments, name=STACKED), x, stack_paths(paths))
+        output, (observed, outputs) = scan(make(name=STACKED), x, stack_paths(paths))
         return output, observed, {tap: outputs[tap - 1] if tap else x for tap in taps}
 
 
-def drop_paths(rate: float, depth: int, key: Any, first: int = 0, total: int | None = None) -> list[tuple[Any, float]]:
+def drop_paths(
+    rate: float, depth: int, key: PRNGKeyArray | None, first: int = 0, total: int | None = None
+) -> list[DropPath]:
     """Key and rate of stochastic depth of `depth` blocks, number `first` and on of `total`.
 
     The rate rises linearly from 0 to `rate` over all blocks. Without a key, or with a rate of 0, the keys are None.
@@ -166,10 +189,10 @@ def drop_paths(rate: float, depth: int, key: Any, first: int = 0, total: int | N
     return [(keys[i], float(value)) for i, value in enumerate(rates)]
 
 
-def stack_paths(paths: list[tuple[Any, float]]) -> tuple[Any, Float[Array, "l"]]:
+def stack_paths(paths: list[DropPath]) -> tuple[Array | None, Float[Array, "l"]]:
     """The same as arrays with a leading layer axis."""
-    keys = None if paths[0][0] is None else jnp.stack([key for key, _ in paths])
-    return keys, jnp.asarray([rate for _, rate in paths], jnp.float32)
+    keys = [key for key, _ in paths if key is not None]
+    return jnp.stack(keys) if keys else None, jnp.asarray([rate for _, rate in paths], jnp.float32)
 
 
 def stack_observations(observed: list[Any]) -> Any:

@@ -8,6 +8,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import KeyPath
+from jaxtyping import Array, PRNGKeyArray
 
 from mim_jax.models.blocks import Computation
 from mim_jax.models.stacking import unstack_blocks
@@ -18,7 +21,7 @@ from mim_jax.models.vit import VisionTransformer, VisionTransformerConfig
 Parameters = dict[str, Any]
 AnyEncoderConfig = VisionTransformerConfig | SwinConfig
 
-FAMILIES: dict[str, tuple[type, type[nn.Module]]] = {
+FAMILIES: dict[str, tuple[type[AnyEncoderConfig], type[nn.Module]]] = {
     "vision_transformer": (VisionTransformerConfig, VisionTransformer),
     "swin_transformer": (SwinConfig, SwinTransformer),
 }
@@ -35,7 +38,7 @@ def make_encoder(config: AnyEncoderConfig, computation: Computation = Computatio
     return FAMILIES[family(config)][1](config, computation)
 
 
-def initial_parameters(config: AnyEncoderConfig, key: Any) -> Parameters:
+def initial_parameters(config: AnyEncoderConfig, key: PRNGKeyArray) -> Parameters:
     """Fresh parameters of an encoder, as the original initialises it, in per-block form."""
     # Made stacked, so that one block is compiled whatever the depth.
     encoder = make_encoder(config, Computation(scan_blocks=True))
@@ -47,7 +50,7 @@ def initial_parameters(config: AnyEncoderConfig, key: Any) -> Parameters:
 def rescale_by_depth(parameters: Parameters) -> Parameters:
     """Divides the last kernels of both branches of block i (from 1) by sqrt(2 i) (Bao et al. 2022)."""
 
-    def rescale(path: Any, leaf: Any) -> Any:
+    def rescale(path: KeyPath, leaf: Array) -> Array:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         found = re.search(r"blocks/(\d+)/(?:attn/proj|mlp/(?:fc2|w3))/kernel$", name)
         return leaf / math.sqrt(2 * (int(found[1]) + 1)) if found else leaf
@@ -67,7 +70,7 @@ def drop_last_blocks(config: AnyEncoderConfig, count: int) -> AnyEncoderConfig:
     return dataclasses.replace(config, depth=config.depth - count)
 
 
-def take_parameters(config: AnyEncoderConfig, larger: Parameters, key: Any) -> tuple[Parameters, list[str]]:
+def take_parameters(config: AnyEncoderConfig, larger: Parameters, key: PRNGKeyArray) -> tuple[Parameters, list[str]]:
     """Parameters of an encoder out of a larger model's, and the names of those that had to be made fresh.
 
     A parameter is taken where name and shape are the same. What the larger model has beyond is left. So the norm
@@ -77,7 +80,7 @@ def take_parameters(config: AnyEncoderConfig, larger: Parameters, key: Any) -> t
     have = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(larger)}
     made: list[str] = []
 
-    def pick(path: Any, leaf: Any) -> Any:
+    def pick(path: KeyPath, leaf: Array) -> Array | np.ndarray:
         taken = have.get(jax.tree_util.keystr(path))
         if taken is not None and taken.shape == leaf.shape:
             return taken
@@ -87,7 +90,9 @@ def take_parameters(config: AnyEncoderConfig, larger: Parameters, key: Any) -> t
     return jax.tree_util.tree_map_with_path(pick, fresh), made
 
 
-def reinitialise_last_blocks(config: AnyEncoderConfig, parameters: Parameters, count: int, key: Any) -> Parameters:
+def reinitialise_last_blocks(
+    config: AnyEncoderConfig, parameters: Parameters, count: int, key: PRNGKeyArray
+) -> Parameters:
     """The same encoder with fresh parameters in its last `count` blocks (and where a stage lost all of them)."""
     kept, _ = take_parameters(drop_last_blocks(config, count), parameters, key)
     return take_parameters(config, kept, key)[0]

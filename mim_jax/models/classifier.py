@@ -1,12 +1,11 @@
 """An encoder with a linear head."""
 
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from mim_jax.models.encoder import EncoderOutput
 from mim_jax.models.layers import Dense, LayerNorm
@@ -17,14 +16,14 @@ def _mean_of_patches(out: EncoderOutput) -> Float[Array, "b d"]:
 
 
 def _class_token(out: EncoderOutput) -> Float[Array, "b d"]:
-    return out.tokens[:, 0].astype(jnp.float32)
+    return jnp.asarray(out.tokens)[:, 0].astype(jnp.float32)
 
 
 def _class_token_and_mean(out: EncoderOutput) -> Float[Array, "b e"]:
     return jnp.concatenate([_class_token(out), _mean_of_patches(out)], axis=-1)
 
 
-READOUTS: dict[str, Callable[[EncoderOutput], Any]] = {
+READOUTS: dict[str, Callable[[EncoderOutput], Float[Array, "b _"]]] = {
     "mean": _mean_of_patches,
     "mean_then_norm": _mean_of_patches,
     "class_token": _class_token,
@@ -66,7 +65,7 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "b h w c"], *, dropout_key: Any = None
+        self, images: Float[Array, "b h w c"], *, dropout_key: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, "b t"], Float[Array, "b e"]]:
         """Returns logits and the pooled features that they are computed from."""
         out = self.encoder(images, dropout_key=dropout_key)

@@ -1,7 +1,5 @@
 """How patches become tokens, and where they are."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,6 +7,7 @@ from jaxtyping import Array, Float
 
 from mim_jax.models.encoder import Pair
 from mim_jax.models.initialization import bias_initializer, kernel_initializer, token_initializer
+from mim_jax.models.layers import Dtype
 from mim_jax.ops.positions import position_table
 from mim_jax.ops.products import affine
 
@@ -19,7 +18,7 @@ class PatchEmbedding(nn.Module):
     patch_size: Pair
     width: int
     initialization: str = "xavier_uniform_convolution"
-    dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, patches: Float[Array, "b n p"]) -> Float[Array, "b n d"]:

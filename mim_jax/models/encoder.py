@@ -3,8 +3,9 @@
 from typing import Any, Protocol, runtime_checkable
 
 import flax.struct
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mim_jax.ops.attention import Observer
 from mim_jax.ops.showing import shown
@@ -22,7 +23,7 @@ class Tokens:
         prefix: number of prefix tokens.
     """
 
-    tokens: Float[Array, "b n d"] | Float[np.ndarray, "b n d"]
+    tokens: Float[Array | np.ndarray, "b n d"]
     grid: Pair = flax.struct.field(pytree_node=False)
     prefix: int = flax.struct.field(pytree_node=False)
 
@@ -32,7 +33,7 @@ class Tokens:
     @property
     def patches(self) -> Float[Array, "b m d"]:
         """The tokens without the prefix."""
-        return self.tokens[:, self.prefix :]
+        return jnp.asarray(self.tokens)[:, self.prefix :]
 
     @property
     def map(self) -> Float[Array, "b y x d"]:
@@ -68,7 +69,7 @@ class Encoder(Protocol):
         keep: Int[Array, "b m"] | None = None,
         mask: Float[Array, "b n"] | None = None,
         observer: Observer | None = None,
-        dropout_key: Any = None,
+        dropout_key: PRNGKeyArray | None = None,
         taps: tuple[int, ...] = (),
     ) -> EncoderOutput:
         """Encodes normalised images.
@@ -84,11 +85,30 @@ class Encoder(Protocol):
 class EncoderConfig(Protocol):
     """What the objectives and the experiments know of an encoder's configuration, a frozen dataclass."""
 
-    image_size: Pair
-    patch_size: Pair
-    channels: int
-    mask_token: bool
-    norm_epsilon: float
+    @property
+    def image_size(self) -> Pair:
+        """Height and width in pixels."""
+        ...
+
+    @property
+    def patch_size(self) -> Pair:
+        """Height and width of a patch in pixels."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        ...
+
+    @property
+    def mask_token(self) -> bool:
+        """Whether there is a token that stands in for masked patches."""
+        ...
+
+    @property
+    def norm_epsilon(self) -> float:
+        """Epsilon of the norms."""
+        ...
 
     @property
     def grid(self) -> Pair:
@@ -116,7 +136,7 @@ class EncoderConfig(Protocol):
         ...
 
 
-def check_input(config: EncoderConfig, images: Any, mask: Any) -> None:
+def check_input(config: EncoderConfig, images: Float[Array, "b h w c"], mask: Float[Array, "b n"] | None) -> None:
     """Raises ValueError if images have another size than the encoder, or are masked and it has no mask token."""
     (height, width), (rows, columns) = images.shape[1:3], config.image_size
     if (height, width) != (rows, columns):

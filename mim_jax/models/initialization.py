@@ -2,19 +2,20 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, PRNGKeyArray
 
-Initializer = Callable[..., Any]
+Initializer = Callable[..., Array]
 
 
 def _xavier_uniform(inputs: int) -> Initializer:
     """Glorot's uniform initialiser for a kernel whose first `inputs` axes are contracted."""
 
-    def initialize(key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Any:
+    def initialize(key: PRNGKeyArray, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
         axes = tuple(range(len(shape)))
         scaling = nn.initializers.variance_scaling(
             1.0, "fan_avg", "uniform", in_axis=axes[:inputs], out_axis=axes[inputs:]
@@ -41,7 +42,7 @@ def _truncated_at_sigma(inputs: int) -> Initializer:
 def _torch_default(inputs: int) -> Initializer:
     """Uniform within one over the root of the fan-in: what torch gives a layer that nobody initialises."""
 
-    def initialize(key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Any:
+    def initialize(key: PRNGKeyArray, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
         bound = math.prod(shape[:inputs]) ** -0.5
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 

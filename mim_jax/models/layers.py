@@ -4,22 +4,27 @@ Parameters are float32. `dtype` is the type of the computation; products accumul
 computed in float32.
 """
 
-from typing import Any
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from mim_jax.models.initialization import bias_initializer, kernel_initializer
 from mim_jax.ops.activations import gelu
 from mim_jax.ops.normalization import layer_norm
 from mim_jax.ops.products import affine
 
-Dtype = Any
+Dtype = DTypeLike
+
+Rate = float | Float[Array, ""]
+DropPath = tuple[PRNGKeyArray | None, Rate]
+"""Key and rate of stochastic depth of a block; a key of None switches it off."""
 
 
-def drop_path(branch: Float[Array, "b *n d"], key: Any, rate: Any) -> Float[Array, "b *n d"]:
+def drop_path(branch: Float[Array, "b *n d"], key: PRNGKeyArray | None, rate: Rate) -> Float[Array, "b *n d"]:
     """Stochastic depth (Huang et al. 2016): drops the branch of a sample with probability `rate`.
 
     The kept ones are divided by `1 - rate`. Without a key nothing is dropped.
@@ -48,7 +53,7 @@ class Dense(nn.Module):
     use_bias: bool = True
     kernel_init: str = "xavier_uniform"
     dtype: Dtype = jnp.float32
-    result: Dtype = None
+    result: Dtype | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -81,9 +86,9 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        options = {"kernel_init": self.kernel_init, "dtype": self.dtype}
-        hidden = Dense((self.hidden,), name="fc1", **options)(x)
-        return Dense((x.shape[-1],), name="fc2", **options)(gelu(hidden))
+        dense = partial(Dense, kernel_init=self.kernel_init, dtype=self.dtype)
+        hidden = dense((self.hidden,), name="fc1")(x)
+        return dense((x.shape[-1],), name="fc2")(gelu(hidden))
 
 
 class GatedMlp(nn.Module):
@@ -95,7 +100,7 @@ class GatedMlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        options = {"kernel_init": self.kernel_init, "dtype": self.dtype}
-        halves = Dense((2, self.hidden), name="w12", **options)(x)
+        dense = partial(Dense, kernel_init=self.kernel_init, dtype=self.dtype)
+        halves = dense((2, self.hidden), name="w12")(x)
         gated = nn.silu(halves[..., 0, :]) * halves[..., 1, :]
-        return Dense((x.shape[-1],), name="w3", **options)(gated)
+        return dense((x.shape[-1],), name="w3")(gated)

@@ -1,35 +1,35 @@
 """Parameters of blocks: one by one, as they lie on disk, or stacked along a layer axis, as a scan wants them."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 STACKED = "stacked"
 
+Tree = TypeVar("Tree")
+Node = dict[str, Any]
 
-def stack_blocks(tree: Any) -> Any:
+
+def stack_blocks(tree: Tree) -> Tree:
     """Turns the numbered blocks in a tree (parameters or an optimizer's state) into stacked ones."""
     return _convert(tree, _stack)
 
 
-def unstack_blocks(tree: Any) -> Any:
+def unstack_blocks(tree: Tree) -> Tree:
     """Inverse of `stack_blocks`."""
     return _convert(tree, _unstack)
 
 
-def _convert(tree: Any, convert: Any) -> Any:
-    def is_dict(node: Any) -> bool:
-        return isinstance(node, Mapping)
+def _convert(tree: Tree, convert: Callable[[Node], Node]) -> Tree:
+    def visit(node: object) -> object:
+        return convert({key: visit(value) for key, value in node.items()}) if isinstance(node, Mapping) else node
 
-    def visit(node: Any) -> Any:
-        return convert({key: visit(value) for key, value in node.items()}) if is_dict(node) else node
-
-    return jax.tree.map(visit, tree, is_leaf=is_dict)
+    return jax.tree.map(visit, tree, is_leaf=lambda node: isinstance(node, Mapping))
 
 
-def _stack(node: dict[str, Any]) -> dict[str, Any]:
+def _stack(node: Node) -> Node:
     if not node or not all(key.isdecimal() for key in node):
         return node
     blocks = [node[key] for key in sorted(node, key=int)]
@@ -38,7 +38,7 @@ def _stack(node: dict[str, Any]) -> dict[str, Any]:
     return {STACKED: jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)}
 
 
-def _unstack(node: dict[str, Any]) -> dict[str, Any]:
+def _unstack(node: Node) -> Node:
     if list(node) != [STACKED]:
         return node
     depth = jax.tree.leaves(node[STACKED])[0].shape[0]

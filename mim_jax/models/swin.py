@@ -1,11 +1,10 @@
 """The Swin Transformer, version 1 and 2, one implementation."""
 
 import dataclasses
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mim_jax.models.blocks import Computation, drop_paths
 from mim_jax.models.embedding import PatchEmbedding, PositionTable
@@ -53,7 +52,7 @@ class SwinTransformer(nn.Module):
         keep: Int[Array, "b m"] | None = None,
         mask: Float[Array, "b n"] | None = None,
         observer: Observer | None = None,
-        dropout_key: Any = None,
+        dropout_key: PRNGKeyArray | None = None,
         taps: tuple[int, ...] = (),
     ) -> EncoderOutput:
         """Encodes normalised images; a tap at the end of a stage is taken before the merging."""
@@ -77,7 +76,7 @@ class SwinTransformer(nn.Module):
         seen = None if observer is None else tuple(observations)
         return EncoderOutput(x, config.stage_grids[-1], 0, seen, tuple(tapped[tap] for tap in taps))
 
-    def _embed(self, images: Any, mask: Any) -> Float[Array, "b n d"]:
+    def _embed(self, images: Float[Array, "b h w c"], mask: Float[Array, "b n"] | None) -> Float[Array, "b n d"]:
         """Embedded patches, normalised, masked, with their positions."""
         config, dtype = self.config, jnp.dtype(self.computation.dtype)
         arguments = config.patch_size, config.width, config.embedding_init, dtype

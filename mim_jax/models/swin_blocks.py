@@ -1,18 +1,21 @@
 """What a Swin Transformer is made of: blocks of attention within windows, and the merging between stages."""
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mim_jax.models.attention import Attention, AttentionConfig
-from mim_jax.models.blocks import Computation, stack_observations, stack_paths
-from mim_jax.models.layers import Dense, Dtype, LayerNorm, Mlp, drop_path
+from mim_jax.models.blocks import BlocksOutput, Computation, stack_observations, stack_paths
+from mim_jax.models.layers import Dense, DropPath, Dtype, LayerNorm, Mlp, drop_path
 from mim_jax.models.stacking import STACKED
 from mim_jax.ops.attention import Observation, Observer, Windows
+from mim_jax.ops.patches import rows_and_columns
 from mim_jax.ops.windows import (
     crop_map,
     cyclic_shift,
@@ -55,6 +58,9 @@ class SwinBlockConfig:
     extra_norm: bool
 
 
+Tokenwise = Callable[[Float[Array, "b n d"]], Float[Array, "b n d"]]
+
+
 class SwinBlock(nn.Module):
     """Attention within windows and an MLP, each on a residual branch (Liu et al. 2021; version 2 Liu et al. 2022)."""
 
@@ -64,7 +70,7 @@ class SwinBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b n d"], path: tuple[Any, Any], shifted: Any = None
+        self, x: Float[Array, "b n d"], path: DropPath, shifted: Int[Array, ""] | None = None
     ) -> tuple[Float[Array, "b n d"], Any]:
         """Returns the block's output and what the observer made of it.
 
@@ -86,38 +92,40 @@ class SwinBlock(nn.Module):
             x = LayerNorm(config.norm_epsilon, self.dtype, name="extra_norm")(x)
         return x, None if self.observer is None else self.observer(Observation(**seen, block_output=x))
 
-    def _norm(self, name: str) -> tuple[Any, Any]:
+    def _norm(self, name: str) -> tuple[Tokenwise, Tokenwise]:
         """What comes before a branch, and behind it."""
         config = self.config
         if config.version == 1:
             return LayerNorm(config.norm_epsilon, self.dtype, name=name), _unchanged
         return _unchanged, LayerNorm(config.norm_epsilon, self.dtype, config.branch_norm_scale, name=name)
 
-    def _attend(self, x: Float[Array, "b n d"], shifted: Any) -> tuple[Float[Array, "b n d"], dict[str, Any]]:
+    def _attend(
+        self, x: Float[Array, "b n d"], shifted: Int[Array, ""] | None
+    ) -> tuple[Float[Array, "b n d"], dict[str, Any]]:
         """Attention within windows; padding is attended to like any token."""
         config = self.config
         padded = pad_map(x.reshape(x.shape[0], *config.grid, -1), config.window)
         windows = partition_windows(cyclic_shift(padded, config.shift, shifted), config.window)
         attend = Attention(config.attention, self.dtype, name="attn")
-        out, seen = attend(windows, self._mask(padded.shape[1:3], shifted))
-        out = join_windows(out, padded.shape[1:3], config.window)
+        out, seen = attend(windows, self._mask(rows_and_columns(padded), shifted))
+        out = join_windows(out, rows_and_columns(padded), config.window)
         out = cyclic_shift(out, (-config.shift[0], -config.shift[1]), shifted)
         return crop_map(out, config.grid).reshape(x.shape), seen
 
-    def _mask(self, grid: Pair, shifted: Any) -> Any:
+    def _mask(self, grid: Pair, shifted: Int[Array, ""] | None) -> Float[Array, "w 1 n n"] | None:
         if not any(self.config.shift):
             return None
         mask = shift_mask(grid, self.config.window, self.config.shift)
         return mask if shifted is None else mask * shifted
 
-    def _windows(self, shifted: Any) -> Windows:
+    def _windows(self, shifted: Int[Array, ""] | None) -> Windows:
         config = self.config
-        grid = tuple(-(-size // side) for size, side in zip(config.grid, config.window))
-        shift = config.shift if shifted is None else tuple(step * shifted for step in config.shift)
-        return Windows(grid, config.window, shift, config.stride)
+        rows, columns = (-(-size // side) for size, side in zip(config.grid, config.window))
+        down, right = config.shift if shifted is None else (step * shifted for step in config.shift)
+        return Windows((rows, columns), config.window, (down, right), config.stride)
 
 
-def _unchanged(x: Any) -> Any:
+def _unchanged(x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
     return x
 
 
@@ -135,27 +143,41 @@ class SwinBlocks(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b n d"],
-        paths: list[tuple[Any, float]],
+        paths: list[DropPath],
         observer: Observer | None = None,
         taps: tuple[int, ...] = (),
-    ) -> tuple[Float[Array, "b n d"], Any, dict[int, Float[Array, "b n d"]]]:
+    ) -> BlocksOutput:
         """Returns the last block's output, the observer's results stacked over blocks, and the taps, from 1."""
-        block = self.computation.rematerialise(SwinBlock)
-        options = jnp.dtype(self.computation.dtype), observer
+        kind = self.computation.rematerialise(SwinBlock)
+        make = partial(kind, dtype=jnp.dtype(self.computation.dtype), observer=observer)
         alike = len({dataclasses.replace(config, shift=(0, 0)) for config in self.blocks}) == 1
         run = self._scanned if self.computation.scan_blocks and alike else self._unrolled
-        return run(block, options, x, paths, taps)
+        return run(make, x, paths, taps)
 
-    def _unrolled(self, block: Any, options: Any, x: Any, paths: Any, taps: tuple[int, ...]) -> Any:
+    def _unrolled(
+        self,
+        make: Callable[..., SwinBlock],
+        x: Float[Array, "b n d"],
+        paths: list[DropPath],
+        taps: tuple[int, ...],
+    ) -> BlocksOutput:
         observed, outputs = [], {}
         for layer, (config, path) in enumerate(zip(self.blocks, paths)):
-            x, seen = block(config, *options, name=str(layer))(x, path)
+            x, seen = make(config, name=str(layer))(x, path)
             observed.append(seen)
             outputs[layer + 1] = x
         return x, stack_observations(observed), {tap: outputs[tap] for tap in taps}
 
-    def _scanned(self, block: Any, options: Any, x: Any, paths: Any, taps: tuple[int, ...]) -> Any:
-        def body(module: nn.Module, x: Any, layer: Any) -> Any:
+    def _scanned(
+        self,
+        make: Callable[..., SwinBlock],
+        x: Float[Array, "b n d"],
+        paths: list[DropPath],
+        taps: tuple[int, ...],
+    ) -> BlocksOutput:
+        def body(
+            module: SwinBlock, x: Float[Array, "b n d"], layer: tuple[DropPath, Int[Array, ""] | None]
+        ) -> tuple[Float[Array, "b n d"], Any]:
             output, seen = module(x, *layer)
             return output, (seen, output if taps else None)
 
@@ -164,7 +186,7 @@ class SwinBlocks(nn.Module):
         layers = stack_paths(paths), jnp.asarray(flags, jnp.int32) if any(flags) else None
         config = self.blocks[flags.index(True) if any(flags) else 0]
         scan = nn.scan(body, variable_axes={"params": 0}, split_rngs={"params": True}, length=len(self.blocks))
-        output, (observed, outputs) = scan(block(config, *options, name=STACKED), x, layers)
+        output, (observed, outputs) = scan(make(config, name=STACKED), x, layers)
         return output, observed, {tap: outputs[tap - 1] for tap in taps}
 
 
@@ -182,8 +204,8 @@ class Merging(nn.Module):
         width = x.shape[-1]
         x = merge_neighbours(x.reshape(x.shape[0], *self.grid, width)).reshape(x.shape[0], -1, 4 * width)
         norm = LayerNorm(self.norm_epsilon, self.dtype, name="norm")
-        options = {"use_bias": False, "kernel_init": self.kernel_init, "dtype": self.dtype}
-        reduction = Dense((2 * width,), name="reduction", **options)
+        initial = self.kernel_init
+        reduction = Dense((2 * width,), use_bias=False, kernel_init=initial, dtype=self.dtype, name="reduction")
         return reduction(norm(x)) if self.version == 1 else norm(reduction(x))
 
 
@@ -198,7 +220,7 @@ class Stage(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b n d"],
-        paths: list[tuple[Any, float]],
+        paths: list[DropPath],
         observer: Observer | None = None,
         taps: tuple[int, ...] = (),
     ) -> tuple[Float[Array, "b m e"], Any, dict[int, Float[Array, "b n d"]]]:

@@ -1,6 +1,7 @@
 """What defines a Swin Transformer."""
 
 import dataclasses
+from functools import partial
 
 from mim_jax.models.attention import QKV_BIASES, AttentionConfig
 from mim_jax.models.encoder import Pair
@@ -79,8 +80,7 @@ class SwinConfig:
     embedding_init: str = "torch_default"
 
     def __post_init__(self) -> None:
-        if isinstance(self.window, int):
-            object.__setattr__(self, "window", (self.window, self.window))
+        object.__setattr__(self, "window", self.window_sides)
         patch_grid(self.image_size, self.patch_size)
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
@@ -102,7 +102,7 @@ class SwinConfig:
                 raise ValueError(f"stage {stage} has width {width}, which is not divisible by {heads} heads")
 
     def _check_windows(self) -> None:
-        sides = (*self.window, *self.windows)
+        sides = (*self.window_sides, *self.windows)
         if min(sides) < 1 or min(self.pretrained_windows, default=0) < 0 or self.norm_every < 0:
             raise ValueError("a window needs at least one token a side, pretrained_windows and norm_every at least 0")
         if self.version == 1 and any(self.pretrained_windows):
@@ -165,8 +165,13 @@ class SwinConfig:
         """Pixels from one of the last tokens to the next."""
         return self.stage_strides[-1]
 
+    @property
+    def window_sides(self) -> Pair:
+        """Rows and columns of tokens of `window`."""
+        return (self.window, self.window) if isinstance(self.window, int) else self.window
+
     def _windows_and_shifts(self) -> list[tuple[Pair, Pair]]:
-        sides = [(side, side) for side in self.windows] or [self.window] * len(self.depths)
+        sides = [(side, side) for side in self.windows] or [self.window_sides] * len(self.depths)
         if self.pad_windows:
             fitted = [(window, half_window(window)) for window in sides]
         else:
@@ -200,10 +205,12 @@ class SwinConfig:
 
     def _attention(self, stage: int) -> AttentionConfig:
         heads, window = self.num_heads[stage], self.stage_windows[stage]
-        options = {"bias_window": window, "norm_epsilon": self.norm_epsilon, "kernel_init": self.kernel_init}
+        attention = partial(
+            AttentionConfig, heads, bias_window=window, norm_epsilon=self.norm_epsilon, kernel_init=self.kernel_init
+        )
         if self.version == 1:
-            return AttentionConfig(heads, self.qkv_bias or "all", bias_deviation=TABLE_DEVIATION, **options)
+            return attention(qkv_bias=self.qkv_bias or "all", bias_deviation=TABLE_DEVIATION)
         side = self.pretrained_windows[stage] if self.pretrained_windows else 0
         reference = (side, side) if side else window
         qkv_bias = self.qkv_bias or "query_value"
-        return AttentionConfig(heads, qkv_bias, cosine=True, reference_window=reference, **options)
+        return attention(qkv_bias=qkv_bias, cosine=True, reference_window=reference)

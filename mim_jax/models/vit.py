@@ -1,10 +1,8 @@
 """The Vision Transformer in all its flavours, one implementation."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mim_jax.models.attention import RelativePositionBias
 from mim_jax.models.blocks import Blocks, Computation
@@ -35,7 +33,7 @@ class VisionTransformer(nn.Module):
         keep: Int[Array, "b m"] | None = None,
         mask: Float[Array, "b n"] | None = None,
         observer: Observer | None = None,
-        dropout_key: Any = None,
+        dropout_key: PRNGKeyArray | None = None,
         taps: tuple[int, ...] = (),
     ) -> EncoderOutput:
         """Encodes normalised images; with `keep`, only the named patches ever become tokens."""
@@ -51,7 +49,9 @@ class VisionTransformer(nn.Module):
         place = config.grid, config.prefix
         return EncoderOutput(tokens, *place, observations, tuple(Tokens(tapped[tap], *place) for tap in taps))
 
-    def _embed(self, images: Any, keep: Any, mask: Any) -> Float[Array, "b n d"]:
+    def _embed(
+        self, images: Float[Array, "b h w c"], keep: Int[Array, "b m"] | None, mask: Float[Array, "b n"] | None
+    ) -> Float[Array, "b _ d"]:
         """Prefix tokens and embedded patches, with their positions."""
         config, dtype = self.config, jnp.dtype(self.computation.dtype)
         prefix_positions, positions = self._positions()
@@ -78,7 +78,7 @@ class VisionTransformer(nn.Module):
             tokens.append(self.param("register_tokens", initial, (config.registers, config.width)))
         return jnp.concatenate(tokens) if tokens else jnp.zeros((0, config.width))
 
-    def _positions(self) -> tuple[Any, Any]:
+    def _positions(self) -> tuple[Float[Array, "p d"], Float[Array, "n d"]]:
         """What is added to the prefix tokens, and to the patches."""
         config = self.config
         if config.position == "none":
@@ -89,7 +89,7 @@ class VisionTransformer(nn.Module):
         without = jnp.zeros((config.prefix - config.position_prefix, config.width))
         return jnp.concatenate([table[: config.position_prefix], without]), table[config.position_prefix :]
 
-    def _shared_bias(self) -> Any:
+    def _shared_bias(self) -> Float[Array, "k n n"] | None:
         config = self.config
         if config.relative_position_bias != "shared":
             return None

@@ -1,7 +1,5 @@
 """The exact GELU, with a derivative of its own."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,14 +24,14 @@ def _density(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return np.float32(1 / np.sqrt(2 * np.pi)) * jnp.exp(-0.5 * jnp.square(x))
 
 
-def _forward(x: Any) -> tuple[Any, Any]:
+def _forward(x: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     wide = x.astype(jnp.float32)
     distribution = _distribution(wide)
     slope = distribution + wide * _density(wide)
     return (wide * distribution).astype(x.dtype), slope.astype(x.dtype)
 
 
-def _backward(slope: Any, gradient: Any) -> tuple[Any]:
+def _backward(slope: Float[Array, "..."], gradient: Float[Array, "..."]) -> tuple[Float[Array, "..."]]:
     return (gradient * slope,)
 
 

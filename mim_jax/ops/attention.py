@@ -6,10 +6,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float, Int
 
 from mim_jax.ops.products import product
 from mim_jax.ops.showing import shown
+
+Bias = Float[Array | np.ndarray, "..."] | None
+"""What is added to scaled logits, of a shape that can be broadcast to theirs."""
 
 
 class Windows(NamedTuple):
@@ -24,7 +29,7 @@ class Windows(NamedTuple):
 
     grid: tuple[int, int]
     size: tuple[int, int]
-    shift: Any
+    shift: tuple[int | Int[Array, ""], int | Int[Array, ""]]
     stride: tuple[int, int]
 
 
@@ -51,12 +56,12 @@ class Observation(NamedTuple):
     query: Float[Array, "*b k n e"]
     key: Float[Array, "*b k n e"]
     value: Float[Array, "*b k n e"]
-    scale: Any
-    bias: Any
+    scale: ArrayLike
+    bias: Bias
     block_input: Float[Array, "b t d"]
     branch_output: Float[Array, "b t d"]
     windows: Windows | None = None
-    block_output: Any = None
+    block_output: Float[Array, "b t d"] | None = None
 
     def __repr__(self) -> str:
         return shown(self)
@@ -66,10 +71,11 @@ Observer = Callable[[Observation], Any]
 """Maps one block's `Observation` to a tree of (small) arrays; the encoder stacks the trees over layers."""
 
 
+Heads = Float[Array, "*b k n e"]
+
+
 @jax.custom_vjp
-def split_heads(
-    projected: Float[Array, "*b n 3 k e"],
-) -> tuple[Float[Array, "*b k n e"], Float[Array, "*b k n e"], Float[Array, "*b k n e"]]:
+def split_heads(projected: Float[Array, "*b n 3 k e"]) -> tuple[Heads, Heads, Heads]:
     """Queries, keys and values from one product.
 
     The derivative is written out because that of the slices would be a sum of three arrays of mostly zeros.
@@ -77,16 +83,16 @@ def split_heads(
     return _split(projected)
 
 
-def _split(projected: Any) -> tuple[Any, Any, Any]:
+def _split(projected: Float[Array, "*b n 3 k e"]) -> tuple[Heads, Heads, Heads]:
     query, key, value = jnp.moveaxis(projected.swapaxes(-4, -2), -3, 0)
     return query, key, value
 
 
-def _split_forward(projected: Any) -> tuple[Any, None]:
+def _split_forward(projected: Float[Array, "*b n 3 k e"]) -> tuple[tuple[Heads, Heads, Heads], None]:
     return _split(projected), None
 
 
-def _split_backward(_: None, gradients: Any) -> tuple[Any]:
+def _split_backward(_: None, gradients: tuple[Heads, Heads, Heads]) -> tuple[Float[Array, "*b n 3 k e"]]:
     return (jnp.stack([gradient.swapaxes(-3, -2) for gradient in gradients], axis=-3),)
 
 
@@ -94,7 +100,10 @@ split_heads.defvjp(_split_forward, _split_backward)
 
 
 def attention_logits(
-    query: Float[Array, "*b k n e"], key: Float[Array, "*b k m e"], scale: Any, bias: Any = None
+    query: Float[Array, "*b k n e"],
+    key: Float[Array, "*b k m e"],
+    scale: ArrayLike,
+    bias: Bias = None,
 ) -> Float[Array, "*b k n m"]:
     """Scaled logits in float32, `scale * query key^T + bias`."""
     logits = product(query, key, "...ne,...me->...nm") * scale
@@ -106,8 +115,8 @@ def attention(
     key: Float[Array, "*b k m e"],
     value: Float[Array, "*b k m e"],
     *,
-    scale: Any,
-    bias: Any = None,
+    scale: ArrayLike,
+    bias: Bias = None,
 ) -> Float[Array, "*b k n e"]:
     """Softmax attention; logits and softmax in float32, result in the values' type."""
     weights = softmax(attention_logits(query, key, scale, bias), value.dtype)
@@ -115,18 +124,22 @@ def attention(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def softmax(logits: Float[Array, "*b m"], dtype: Any = jnp.float32) -> Float[Array, "*b m"]:
+def softmax(logits: Float[Array, "*b m"], dtype: DTypeLike = jnp.float32) -> Float[Array, "*b m"]:
     """Softmax over the last axis in float32, returned in `dtype`; the derivative keeps nothing but the result."""
     return _softmax_forward(logits, dtype)[0]
 
 
-def _softmax_forward(logits: Any, dtype: Any) -> tuple[Any, Any]:
+def _softmax_forward(
+    logits: Float[Array, "*b m"], dtype: DTypeLike
+) -> tuple[Float[Array, "*b m"], Float[Array, "*b m"]]:
     shares = jnp.exp(logits - logits.max(axis=-1, keepdims=True))
     weights = (shares * (1 / shares.sum(axis=-1, keepdims=True))).astype(dtype)
     return weights, weights
 
 
-def _softmax_backward(dtype: Any, kept: Any, gradient: Any) -> tuple[Any]:
+def _softmax_backward(
+    dtype: DTypeLike, kept: Float[Array, "*b m"], gradient: Float[Array, "*b m"]
+) -> tuple[Float[Array, "*b m"]]:
     weights, gradient = kept.astype(jnp.float32), gradient.astype(jnp.float32)
     return (weights * (gradient - (weights * gradient).sum(axis=-1, keepdims=True)),)
 

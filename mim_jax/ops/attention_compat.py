@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mim_jax.ops.attention_statistics.uniform import pair
+
 Pair = tuple[int, int]
 Steps = tuple[int | float, int | float]
 Statistics = dict[str, Float[Array, "b k"]]
@@ -138,7 +140,7 @@ def compat_statistics(
         raise ValueError(
             f"{logits.shape[-1]} tokens are not {prefix} prefix tokens and a grid of {grid[0]} x {grid[1]} patches"
         )
-    logits, size = logits.astype(jnp.float32), (patch_size,) * 2 if isinstance(patch_size, int) else patch_size
+    logits, size = logits.astype(jnp.float32), pair(patch_size)
     block = _Block(logits, jax.nn.softmax(logits, axis=-1), grid, prefix, size)
     return {f"{code}/{name}": value for code, of in _STATISTICS.items() for name, value in of(block).items()}
 
@@ -157,9 +159,9 @@ def _cl_vs_mim(block: _Block) -> Statistics:
 def _walmer(block: _Block) -> Statistics:
     total = block.patches.sum(axis=-1, keepdims=True)
     weights = block.patches / jnp.where(total == 0, 1, total)
-    steps = tuple(1 / max(side - 1, 1) for side in block.grid)
+    rows, columns = (1 / max(side - 1, 1) for side in block.grid)
     found = {
-        "attention_distance": _distance(weights, block.grid, steps),
+        "attention_distance": _distance(weights, block.grid, (rows, columns)),
         "position_deviation": block.patches.std(axis=-2, ddof=1).mean(axis=-1),
     }
     if block.prefix:

@@ -1,18 +1,22 @@
 """Attention of a few queries, for pictures."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
 
-from mim_jax.ops.attention import attention_logits, softmax
+from mim_jax.ops.attention import Bias, attention_logits, softmax
 
 _ROUNDING = 1e-6
 
 
 def attention_of_queries(
-    query: Float[Array, "*b k n e"], key: Float[Array, "*b k n e"], scale: Any, bias: Any, rows: Any
+    query: Float[Array, "*b k n e"],
+    key: Float[Array, "*b k n e"],
+    scale: ArrayLike,
+    bias: Bias,
+    rows: Int[Array | np.ndarray, "m"],
 ) -> Float[Array, "*b k m n"]:
     """Rows `rows` `[m]` of softmax(scale * query key^T + bias) in float32; no other row is computed.
 

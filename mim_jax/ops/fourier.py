@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-Pair = tuple[int, int]
+from mim_jax.ops.patches import Pair, rows_and_columns
 
 AMPLITUDE_FLOOR = 1e-6
 """Added to amplitudes before the logarithm, as the originals do."""
@@ -31,7 +31,7 @@ def relative_log_amplitude(maps: Float[Array, "b y x d"]) -> Float[Array, "b f"]
     is 0, and the last belongs to the highest frequency of the diagonal (`diagonal_frequencies`). Of a square map these
     are bins of the Fourier transform; of another one the sum over tokens is taken at the same frequencies.
     """
-    waves = jnp.asarray(_diagonal_waves(maps.shape[1:3]), jnp.float32)
+    waves = jnp.asarray(_diagonal_waves(rows_and_columns(maps)), jnp.float32)
     # The few frequencies of the diagonal as one product: far cheaper than a whole transform of every channel.
     parts = jnp.einsum("pfyx,byxd->pbfd", waves, maps.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
     amplitudes = jnp.sqrt(jnp.square(parts).sum(axis=0))

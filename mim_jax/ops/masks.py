@@ -3,12 +3,11 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from mim_jax.ops.masking import random_mask
 from mim_jax.ops.patches import Pair
@@ -17,7 +16,7 @@ BLOCK_ATTEMPTS = 10
 """How often block-wise masking tries to place a block before it stops."""
 
 
-def uniform_mask(key: Any, batch: int, grid: Pair, ratio: float) -> Float[Array, "b n"]:
+def uniform_mask(key: PRNGKeyArray, batch: int, grid: Pair, ratio: float) -> Float[Array, "b n"]:
     """Every patch on its own, `n - int(n * (1 - ratio))` of them masked (MAE, He et al. 2022).
 
     1 is masked, 0 visible, patches row-major. Raises ValueError if the ratio is out of range or leaves nothing visible.
@@ -25,7 +24,7 @@ def uniform_mask(key: Any, batch: int, grid: Pair, ratio: float) -> Float[Array,
     return random_mask(jax.random.uniform(key, (batch, grid[0] * grid[1])), ratio).mask
 
 
-def coarse_mask(key: Any, batch: int, grid: Pair, ratio: float, cell: Pair = (1, 1)) -> Float[Array, "b n"]:
+def coarse_mask(key: PRNGKeyArray, batch: int, grid: Pair, ratio: float, cell: Pair = (1, 1)) -> Float[Array, "b n"]:
     """Cells of `cell` patches, `ceil(ratio * cells)` of them masked (SimMIM, Xie et al. 2022).
 
     1 is masked, 0 visible, patches row-major. Raises ValueError if the cell does not divide the grid, or the ratio is
@@ -57,7 +56,12 @@ def _number_masked(cells: int, ratio: float) -> int:
 
 
 def blockwise_mask(
-    key: Any, batch: int, grid: Pair, ratio: float, min_patches: int = 16, aspect: tuple[float, float] = (0.3, 1 / 0.3)
+    key: PRNGKeyArray,
+    batch: int,
+    grid: Pair,
+    ratio: float,
+    min_patches: int = 16,
+    aspect: tuple[float, float] = (0.3, 1 / 0.3),
 ) -> Float[Array, "b n"]:
     """Rectangular blocks, at most `T = int(ratio * n)` patches in all (BEiT, Bao et al. 2022, algorithm 1).
 
@@ -75,22 +79,28 @@ def blockwise_mask(
     return _flatten(jax.vmap(partial(_add_blocks, draw=draw, grid=grid, target=target))(jax.random.split(key, batch)))
 
 
-def _add_blocks(key: Any, *, draw: Callable[..., Any], grid: Pair, target: int) -> Bool[Array, "rows columns"]:
-    def attempt(state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+_Placing = tuple[PRNGKeyArray, Bool[Array, "rows columns"], Int[Array, ""]]
+"""Key, mask so far, failures in a row."""
+
+
+def _add_blocks(
+    key: PRNGKeyArray, *, draw: Callable[..., Bool[Array, "rows columns"]], grid: Pair, target: int
+) -> Bool[Array, "rows columns"]:
+    def attempt(state: _Placing) -> _Placing:
         key, mask, failures = state
         key, block_key = jax.random.split(key)
         grown = mask | draw(block_key, remaining=target - mask.sum())
         added = (grown.sum() > mask.sum()) & (grown.sum() <= target)
         return key, jnp.where(added, grown, mask), jnp.where(added, 0, failures + 1)
 
-    def unfinished(state: tuple[Any, Any, Any]) -> Any:
+    def unfinished(state: _Placing) -> Bool[Array, ""]:
         return (state[1].sum() < target) & (state[2] < BLOCK_ATTEMPTS)
 
-    return jax.lax.while_loop(unfinished, attempt, (key, jnp.zeros(grid, bool), 0))[1]
+    return jax.lax.while_loop(unfinished, attempt, (key, jnp.zeros(grid, bool), jnp.zeros((), int)))[1]
 
 
 def _random_block(
-    key: Any, *, remaining: Any, grid: Pair, min_patches: int, aspect: tuple[float, float]
+    key: PRNGKeyArray, *, remaining: Int[Array, ""], grid: Pair, min_patches: int, aspect: tuple[float, float]
 ) -> Bool[Array, "rows columns"]:
     """One block as a mask; an empty one if it does not fit into the grid."""
     size, shape, top, left = jax.random.uniform(key, (4,))
@@ -101,13 +111,13 @@ def _random_block(
     return inside & (height <= grid[0]) & (width <= grid[1])
 
 
-def _interval(size: int, length: Any, place: Any) -> Bool[Array, "n"]:
+def _interval(size: int, length: Float[Array, ""], place: Float[Array, ""]) -> Bool[Array, "n"]:
     """`length` of `size` positions in a row; `place` in [0, 1) chooses one of the possible starts."""
     start = jnp.floor(place * (size - length + 1))
     return (jnp.arange(size) >= start) & (jnp.arange(size) < start + length)
 
 
-def grid_mask(key: Any, batch: int, grid: Pair, ratio: float) -> Float[Array, "b n"]:
+def grid_mask(key: PRNGKeyArray, batch: int, grid: Pair, ratio: float) -> Float[Array, "b n"]:
     """The same regular mask for every image (MAE's grid-wise sampling); `key` is not used.
 
     Ratio 0.75 keeps the patches in even rows and even columns, 0.5 those of a checkerboard. 1 is masked, 0 visible,
@@ -120,7 +130,7 @@ def grid_mask(key: Any, batch: int, grid: Pair, ratio: float) -> Float[Array, "b
     return _flatten(jnp.broadcast_to(masked[ratio], (batch, *grid)))
 
 
-MASKINGS: dict[str, Callable[..., Any]] = {
+MASKINGS: dict[str, Callable[..., Float[Array, "b n"]]] = {
     "uniform": uniform_mask,
     "coarse": coarse_mask,
     "blockwise": blockwise_mask,

@@ -3,11 +3,13 @@
 Every method is a random draw and its application, two functions; all are pure, with static shapes.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from mim_jax.ops.patches import rows_and_columns
 
 ATTEMPTS = 10
 """Draws of a box to erase before an image is left as it is."""
@@ -35,7 +37,7 @@ class Mixture(NamedTuple):
 
 
 def random_erasing(
-    key: Any,
+    key: PRNGKeyArray,
     images: Float[Array, "b h w c"],
     probability: float = 0.25,
     area: tuple[float, float] = (0.02, 1 / 3),
@@ -57,12 +59,12 @@ def random_erasing(
     """
     _check_erasing(probability, area, aspect)
     boxes_key, noise_key = jax.random.split(key)
-    boxes = draw_erased(boxes_key, images.shape[0], images.shape[1:3], probability, area, aspect)
+    boxes = draw_erased(boxes_key, images.shape[0], rows_and_columns(images), probability, area, aspect)
     return erase(images, boxes, jax.random.normal(noise_key, images.shape, images.dtype))
 
 
 def draw_erased(
-    key: Any,
+    key: PRNGKeyArray,
     batch: int,
     size: tuple[int, int],
     probability: float,
@@ -88,7 +90,7 @@ def draw_erased(
 
 def erase(images: Float[Array, "b h w c"], boxes: Boxes, noise: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     """The noise inside the boxes, the images outside."""
-    return jnp.where(inside(boxes, images.shape[1:3])[..., None], noise, images)
+    return jnp.where(inside(boxes, rows_and_columns(images))[..., None], noise, images)
 
 
 def inside(boxes: Boxes, size: tuple[int, int]) -> Bool[Array, "*b h w"]:
@@ -100,7 +102,7 @@ def inside(boxes: Boxes, size: tuple[int, int]) -> Bool[Array, "*b h w"]:
 
 
 def mix(
-    key: Any,
+    key: PRNGKeyArray,
     images: Float[Array, "b h w c"],
     labels: Int[Array, "b"],
     num_classes: int,
@@ -130,11 +132,13 @@ def mix(
     targets = smooth_targets(labels, num_classes, smoothing)
     if not mixup and not cutmix:
         return images, targets
-    mixture = draw_mixture(key, images.shape[1:3], mixup, cutmix, switch_probability)
+    mixture = draw_mixture(key, rows_and_columns(images), mixup, cutmix, switch_probability)
     return blend_images(images, mixture), blend_targets(targets, mixture)
 
 
-def draw_mixture(key: Any, size: tuple[int, int], mixup: float, cutmix: float, switch_probability: float) -> Mixture:
+def draw_mixture(
+    key: PRNGKeyArray, size: tuple[int, int], mixup: float, cutmix: float, switch_probability: float
+) -> Mixture:
     """Mixup or cutmix, at least one of which is on, for images of `size` (height and width in pixels)."""
     switch_key, mixup_key, cutmix_key = jax.random.split(key, 3)
     if not cutmix:
@@ -146,13 +150,13 @@ def draw_mixture(key: Any, size: tuple[int, int], mixup: float, cutmix: float, s
     return jax.tree.map(lambda if_cut, if_not: jnp.where(cut, if_cut, if_not), *choices)
 
 
-def draw_mixup(key: Any, size: tuple[int, int], alpha: float) -> Mixture:
+def draw_mixup(key: PRNGKeyArray, size: tuple[int, int], alpha: float) -> Mixture:
     """The same share, from Beta(alpha, alpha), in every pixel."""
     share = jax.random.beta(key, alpha, alpha)
     return Mixture(jnp.full(size, share), share)
 
 
-def draw_cutmix(key: Any, size: tuple[int, int], alpha: float) -> Mixture:
+def draw_cutmix(key: PRNGKeyArray, size: tuple[int, int], alpha: float) -> Mixture:
     """A box from the partner: of 1 - Beta(alpha, alpha) of the area, centred anywhere, clipped at the border."""
     share_key, row_key, column_key = jax.random.split(key, 3)
     row, column = jax.random.randint(row_key, (), 0, size[0]), jax.random.randint(column_key, (), 0, size[1])

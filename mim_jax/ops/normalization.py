@@ -1,7 +1,6 @@
 """Layer normalisation, with a derivative of its own."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,12 +27,19 @@ def _normalise(x: Float[Array, "*b d"], epsilon: float) -> tuple[Float[Array, "*
     return centred * inverse_deviation, inverse_deviation
 
 
-def _forward(x: Any, scale: Any, bias: Any, epsilon: float) -> tuple[Any, tuple[Any, ...]]:
+_Saved = tuple[Float[Array, "*b d"], Float[Array, "*b 1"], Float[Array, "d"]]
+
+
+def _forward(
+    x: Float[Array, "*b d"], scale: Float[Array, "d"], bias: Float[Array, "d"], epsilon: float
+) -> tuple[Float[Array, "*b d"], _Saved]:
     normed, inverse_deviation = _normalise(x, epsilon)
     return normed * scale + bias, (normed.astype(x.dtype), inverse_deviation, scale)
 
 
-def _backward(epsilon: float, saved: tuple[Any, ...], gradient: Any) -> tuple[Any, Any, Any]:
+def _backward(
+    epsilon: float, saved: _Saved, gradient: Float[Array, "*b d"]
+) -> tuple[Float[Array, "*b d"], Float[Array, "d"], Float[Array, "d"]]:
     kept, inverse_deviation, scale = saved
     normed = kept.astype(jnp.float32)
     inner = gradient * scale

@@ -1,12 +1,18 @@
 """Images to patch vectors and back."""
 
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 Pair = tuple[int, int]
 
 PATCH_VARIANCE_EPSILON = 1e-6
+
+
+def rows_and_columns(maps: Shaped[Array | np.ndarray, "b h w c"]) -> Pair:
+    """Of images or feature maps: how many rows and columns each has."""
+    return maps.shape[1], maps.shape[2]
 
 
 def patch_grid(image_size: Pair, patch_size: Pair) -> Pair:
@@ -21,7 +27,7 @@ def patch_grid(image_size: Pair, patch_size: Pair) -> Pair:
 
 def patchify(images: Float[Array, "b h w c"], patch_size: Pair) -> Float[Array, "b n p"]:
     """Cuts images into patches in row-major order; a patch vector runs over (row, column, channel)."""
-    patch_grid(images.shape[1:3], patch_size)
+    patch_grid(rows_and_columns(images), patch_size)
     return rearrange(images, "b (y p) (x q) c -> b (y x) (p q c)", p=patch_size[0], q=patch_size[1])
 
 

@@ -1,7 +1,6 @@
 """Products that sum in float32, with derivatives of their own."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,12 @@ Parameter = Float[Array | np.ndarray, "..."]
 """Parameters that a program has compiled in may be numpy's."""
 
 Axes = tuple[tuple[int, ...], tuple[int, ...]]
+
+Precision = str | None
+"""JAX's name of the precision of products; None is the backend's own."""
+
+Saved = tuple[Float[Array, "..."], Parameter, Parameter | None]
+Two = tuple[Float[Array, "..."], Float[Array, "..."]]
 
 
 def affine(
@@ -33,24 +38,36 @@ def affine(
     return _affine(x, kernel, bias, inputs, jnp.dtype(result or x.dtype), _precision())
 
 
-def _precision() -> Any:
+def _precision() -> Precision:
     # Asked for where a product is written down, so that it holds for the derivative too.
-    return jax.config.jax_default_matmul_precision
+    return jax.config.jax_default_matmul_precision  # ty: ignore[missing-attribute]: JAX makes it at run time
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
-def _affine(x: Any, kernel: Any, bias: Any, inputs: int, result: jnp.dtype, precision: Any) -> Any:
+def _affine(
+    x: Float[Array, "..."],
+    kernel: Parameter,
+    bias: Parameter | None,
+    inputs: int,
+    result: jnp.dtype,
+    precision: Precision,
+) -> Float[Array, "..."]:
     return _affine_forward(x, kernel, bias, inputs, result, precision)[0]
 
 
-def _contract(one: Any, other: Any, axes: Axes, precision: Any) -> Float[Array, "..."]:
+def _contract(one: Parameter, other: Parameter, axes: Axes, precision: Precision) -> Float[Array, "..."]:
     """Contracts axes of two arrays with each other, in float32."""
     return jax.lax.dot_general(one, other, (axes, ((), ())), precision=precision, preferred_element_type=jnp.float32)
 
 
 def _affine_forward(
-    x: Any, kernel: Any, bias: Any, inputs: int, result: jnp.dtype, precision: Any
-) -> tuple[Any, tuple[Any, ...]]:
+    x: Float[Array, "..."],
+    kernel: Parameter,
+    bias: Parameter | None,
+    inputs: int,
+    result: jnp.dtype,
+    precision: Precision,
+) -> tuple[Float[Array, "..."], Saved]:
     tokens, features = x.shape[: x.ndim - inputs], kernel.shape[inputs:]
     x = x.reshape(-1, *kernel.shape[:inputs])
     axes = tuple(range(1, 1 + inputs)), tuple(range(inputs))
@@ -60,8 +77,8 @@ def _affine_forward(
 
 
 def _affine_backward(
-    inputs: int, _: jnp.dtype, precision: Any, saved: tuple[Any, ...], gradient: Any
-) -> tuple[Any, Any, Any]:
+    inputs: int, _: jnp.dtype, precision: Precision, saved: Saved, gradient: Float[Array, "..."]
+) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."] | None]:
     x, kernel, bias = saved
     features = kernel.shape[inputs:]
     tokens, gradient = gradient.shape[: gradient.ndim - len(features)], gradient.reshape(-1, *features)
@@ -88,15 +105,19 @@ def product(one: Float[Array, "..."], other: Float[Array, "..."], pattern: str) 
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _product(one: Any, other: Any, pattern: str, precision: Any) -> Any:
+def _product(
+    one: Float[Array, "..."], other: Float[Array, "..."], pattern: str, precision: Precision
+) -> Float[Array, "..."]:
     return jnp.einsum(pattern, one, other, precision=precision, preferred_element_type=jnp.float32)
 
 
-def _product_forward(one: Any, other: Any, pattern: str, precision: Any) -> tuple[Any, tuple[Any, Any]]:
+def _product_forward(
+    one: Float[Array, "..."], other: Float[Array, "..."], pattern: str, precision: Precision
+) -> tuple[Float[Array, "..."], Two]:
     return _product.fun(one, other, pattern, precision), (one, other)
 
 
-def _product_backward(pattern: str, precision: Any, saved: tuple[Any, Any], gradient: Any) -> tuple[Any, Any]:
+def _product_backward(pattern: str, precision: Precision, saved: Two, gradient: Float[Array, "..."]) -> Two:
     one, other = saved
     first, second, result = pattern.replace("->", ",").split(",")
     to_one = _product.fun(gradient.astype(other.dtype), other, f"{result},{second}->{first}", precision)

@@ -5,14 +5,15 @@ carries the other half; rollout is the product of these matrices over layers.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from mim_jax.ops.attention import Observation
+from mim_jax.ops.attention import Bias, Observation
 from mim_jax.ops.attention_maps import attention_of_queries
 from mim_jax.ops.products import product
 
@@ -27,10 +28,10 @@ class LogitParts(NamedTuple):
         bias: what is added, broadcastable to `[b, k, n, n]`, or None.
     """
 
-    query: Any
-    key: Any
-    scale: Any
-    bias: Any
+    query: Float[Array, "*l b k n e"]
+    key: Float[Array, "*l b k n e"]
+    scale: Float[Array, "..."]
+    bias: Bias
 
 
 def logit_parts(observation: Observation) -> LogitParts:
@@ -52,8 +53,8 @@ def logit_parts(observation: Observation) -> LogitParts:
 def class_rollout(
     queries: Float[Array, "l b k n e"],
     keys: Float[Array, "l b k n e"],
-    scales: Any,
-    biases: Any = None,
+    scales: ArrayLike,
+    biases: Float[Array, "l ..."] | None = None,
     *,
     start: tuple[int, ...] = (0,),
     chunk: int = 256,
@@ -78,19 +79,21 @@ def class_rollout(
     layers, batch, _, tokens, _ = queries.shape
     if not all(0 <= token < tokens for token in start):
         raise ValueError(f"start is {start}; the {tokens} tokens are counted from 0 to {tokens - 1}")
-    scales = jnp.broadcast_to(scales, (layers,)) if jnp.ndim(scales) == 0 else scales
+    factors = jnp.broadcast_to(scales, (layers,)) if jnp.ndim(scales) == 0 else jnp.asarray(scales)
     shares = jnp.broadcast_to(jax.nn.one_hot(jnp.asarray(start), tokens), (batch, len(start), tokens))
 
-    def down(shares: Any, parts: tuple[Any, ...]) -> tuple[Any, None]:
+    def down(shares: Float[Array, "b m n"], parts: tuple[Array, Array, Array, Array | None]) -> tuple[Array, None]:
         return (shares + _attended(shares, LogitParts(*parts), chunk)) / 2, None
 
-    return jax.lax.scan(down, shares, (queries, keys, scales, biases), reverse=True)[0]
+    return jax.lax.scan(down, shares, (queries, keys, factors, biases), reverse=True)[0]
 
 
 def _attended(shares: Float[Array, "b m n"], parts: LogitParts, chunk: int) -> Float[Array, "b m n"]:
     """`shares` times attention, mean over heads."""
 
-    def add(total: Any, part: tuple[Any, Any]) -> tuple[Any, None]:
+    def add(
+        total: Float[Array, "b m n"], part: tuple[Int[Array | np.ndarray, "r"], Bool[Array | np.ndarray, "r"]]
+    ) -> tuple[Array, None]:
         rows, real = part
         attention = attention_of_queries(*parts, rows).mean(axis=1)
         with jax.default_matmul_precision("highest"):

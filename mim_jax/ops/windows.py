@@ -1,13 +1,11 @@
 """Windows on a feature map: cutting the map up, shifting it, and keeping apart what a shift brings together."""
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Int
 
-Pair = tuple[int, int]
+from mim_jax.ops.patches import Pair, rows_and_columns
 
 APART = -100.0
 """What is added to the logit of two tokens that only a shift has brought into one window."""
@@ -38,7 +36,7 @@ def padded_grid(grid: Pair, window: Pair) -> Pair:
 
 def pad_map(features: Float[Array, "b y x d"], window: Pair) -> Float[Array, "b Y X d"]:
     """Adds rows of zeros at the bottom and columns at the right, up to a multiple of the window."""
-    grid = features.shape[1:3]
+    grid = rows_and_columns(features)
     below, right = (full - size for full, size in zip(padded_grid(grid, window), grid))
     return jnp.pad(features, ((0, 0), (0, below), (0, right), (0, 0))) if below or right else features
 
@@ -59,7 +57,9 @@ def join_windows(windows: Float[Array, "b w n d"], grid: Pair, window: Pair) -> 
     return rearrange(windows, "b (Y X) (y x) d -> b (Y y) (X x) d", Y=rows, y=window[0], x=window[1])
 
 
-def cyclic_shift(features: Float[Array, "b y x d"], shift: Pair, shifted: Any = None) -> Float[Array, "b y x d"]:
+def cyclic_shift(
+    features: Float[Array, "b y x d"], shift: Pair, shifted: Int[Array, ""] | None = None
+) -> Float[Array, "b y x d"]:
     """Rolls a map up and to the left by `shift` tokens; a negative shift takes it back.
 
     `shifted`, where the program is to decide, is a traced 1 or 0: whether to shift at all.

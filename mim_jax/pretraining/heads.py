@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from mim_jax.models.layers import Dense, LayerNorm
 
@@ -159,9 +159,18 @@ class ProjectionHead(nn.Module):
         return LayerNorm(LAYER_NORM_EPSILON, name=name)(x) if self.config.norm == "layer" else x
 
 
-def initial_head(head: ProjectionHead, width: int, key: Any) -> dict[str, Any]:
+def initial_head(head: ProjectionHead, width: int, key: PRNGKeyArray) -> dict[str, Any]:
     """Fresh parameters of a head on vectors of `width`."""
     return head.init(key, jnp.zeros((1, width))).get("params", {})
+
+
+def apply_head(
+    head: ProjectionHead, parameters: dict[str, Any], statistics: Statistics, x: Float[Array, "b d"]
+) -> Float[Array, "b d"]:
+    """A head's output in evaluation mode."""
+    output = head.apply({"params": parameters, STATISTICS: statistics}, x)
+    assert isinstance(output, Array)  # as nothing is mutable
+    return output
 
 
 def train_head(

@@ -5,13 +5,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from mim_jax.models.applying import encode
 from mim_jax.models.flops import encoder_flops, encoder_stages, patch_embedding_flops, saved_bytes
 from mim_jax.models.presets import encoder_config, preset
 from mim_jax.models.vit import VisionTransformer, VisionTransformerConfig
 from mim_jax.ops.masking import random_mask
-from mim_jax.pretraining.heads import STATISTICS, HeadConfig, ProjectionHead, initial_head, train_head
+from mim_jax.pretraining.heads import HeadConfig, ProjectionHead, apply_head, initial_head, train_head
 from mim_jax.pretraining.mae import MaskedAutoencoder, Reconstruction
 from mim_jax.pretraining.objective import Batch, Memory, Outcome, Parameters
 
@@ -82,7 +84,7 @@ class Lut:
     @property
     def encoder_config(self) -> VisionTransformerConfig:
         """The encoder's configuration."""
-        return self.mae.encoder_config
+        return self.mae.vit_config
 
     @property
     def heads(self) -> dict[str, ProjectionHead]:
@@ -94,7 +96,7 @@ class Lut:
         """Number of views that the student sees."""
         return 1 if self.one_directional else 2
 
-    def init(self, key: Any) -> Parameters:
+    def init(self, key: PRNGKeyArray) -> Parameters:
         """Fresh parameters: those of the autoencoder, `projector` and `predictor`, in per-block form."""
         key, *keys = jax.random.split(key, 3)
         width = self.encoder_config.output_width
@@ -107,7 +109,7 @@ class Lut:
         copy = jax.tree.map(jnp.copy, {"parameters": parameters, "statistics": statistics})
         return {"statistics": statistics, "teacher": copy}
 
-    def draw(self, batch: Batch, key: Any) -> Batch:
+    def draw(self, batch: Batch, key: PRNGKeyArray) -> Batch:
         """Adds the `noise` `[b, n]` that decides both masks, and `noise2` if view 2 draws its own."""
         first, second = jax.random.split(key)
         batch = self.mae.draw(batch, first)
@@ -116,7 +118,7 @@ class Lut:
         return batch | {"noise2": self.mae.noise(second, batch["image"].shape[0])}
 
     def loss(
-        self, parameters: Parameters, batch: Batch, key: Any = None, memory: Memory | None = None
+        self, parameters: Parameters, batch: Batch, key: PRNGKeyArray | None = None, memory: Memory | None = None
     ) -> tuple[Float[Array, ""], Outcome]:
         """Weighted sum of MAE's loss on view 1 and the mean distance 2 - 2 cos to the teacher's other view.
 
@@ -132,7 +134,9 @@ class Lut:
         metrics = {"loss": loss, "reconstruction_loss": reconstruction, "contextualization_loss": contextualization}
         return loss, Outcome(metrics, memory | {"statistics": student.statistics})
 
-    def student(self, parameters: Parameters, batch: Batch, statistics: dict[str, Any], key: Any = None) -> Student:
+    def student(
+        self, parameters: Parameters, batch: Batch, statistics: dict[str, Any], key: PRNGKeyArray | None = None
+    ) -> Student:
         """Encodes what is visible of each view, reconstructs view 1, sends the mean tokens through both heads.
 
         The running statistics are updated once per view, by view 1 first.
@@ -141,9 +145,9 @@ class Lut:
         reconstruction = self.mae.reconstruct(parameters, batch | {"image": images[:, 0]}, keys[0])
         latents = [reconstruction.latent[:, self.encoder_config.prefix :]]
         if not self.one_directional:
-            variables = {"params": parameters["encoder"]}
             keep = self.second_visible(batch)
-            latents.append(self.encoder.apply(variables, images[:, 1], keep=keep, dropout_key=keys[1]).patches)
+            second = encode(self.encoder, parameters["encoder"], images[:, 1], keep=keep, dropout_key=keys[1])
+            latents.append(second.patches)
         vectors = []
         for latent in latents:
             vector, statistics = self._through_heads(parameters, statistics, latent.astype(jnp.float32).mean(axis=1))
@@ -171,11 +175,11 @@ class Lut:
         """
         parameters, statistics = jax.lax.stop_gradient((teacher["parameters"], teacher["statistics"]))
         views = images.reshape(-1, *images.shape[2:])
-        mean = self.encoder.apply({"params": parameters["encoder"]}, views).patches.astype(jnp.float32).mean(axis=1)
-        variables = {"params": parameters["projector"], STATISTICS: statistics["projector"]}
-        return self.heads["projector"].apply(variables, mean).reshape(*images.shape[:2], -1)
+        mean = encode(self.encoder, parameters["encoder"], views).patches.astype(jnp.float32).mean(axis=1)
+        name = "projector"
+        return apply_head(self.heads[name], parameters[name], statistics[name], mean).reshape(*images.shape[:2], -1)
 
-    def remember(self, memory: Memory, parameters: Parameters, progress: Any) -> Memory:
+    def remember(self, memory: Memory, parameters: Parameters, progress: ArrayLike) -> Memory:
         """Moves the teacher, parameters and running statistics, towards the student."""
         student = {"parameters": parameters, "statistics": memory["statistics"]}
         rate = teacher_rate(self.momentum, progress)
@@ -228,7 +232,7 @@ def _unit(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(axis=-1, keepdims=True), 1e-24))
 
 
-def teacher_rate(momentum: float, progress: Any) -> Float[Array, ""]:
+def teacher_rate(momentum: float, progress: ArrayLike) -> Float[Array, ""]:
     """1 - momentum of the teacher: from `1 - momentum` at progress 0 to 0 at progress 1 by half a cosine.
 
     As a squared sine of what remains it keeps its digits where the momentum itself would round to 1.

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from mim_jax.models.applying import apply, encode
 from mim_jax.models.attention import AttentionConfig
 from mim_jax.models.blocks import BlockConfig, Blocks, Computation
 from mim_jax.models.build import AnyEncoderConfig, initial_parameters
@@ -118,31 +119,37 @@ class MaskedAutoencoder(Memoryless):
                 "an encoder, or SimMIM"
             )
         check_masking(self.masking, self.mask_ratio, config.grid)
-        number_kept(self.encoder_config.patches, self.mask_ratio)
+        number_kept(config.patches, self.mask_ratio)
         if self.decoder_config.width % self.decoder_config.num_heads:
             raise ValueError(
                 f"decoder width {self.decoder_config.width} is not divisible by {self.decoder_config.num_heads} heads"
             )
 
     @property
+    def vit_config(self) -> VisionTransformerConfig:
+        """The encoder's configuration: no other encoder can leave patches out."""
+        assert isinstance(self.encoder_config, VisionTransformerConfig)
+        return self.encoder_config
+
+    @property
     def encoder(self) -> VisionTransformer:
         """The encoder's module."""
-        return VisionTransformer(self.encoder_config, self.computation)
+        return VisionTransformer(self.vit_config, self.computation)
 
     @property
     def decoder(self) -> Decoder:
         """The decoder's module."""
-        config = self.encoder_config
+        config = self.vit_config
         return Decoder(self.decoder_config, config.grid, config.patch_values, config.prefix, self.computation)
 
     @property
     def kept(self) -> int:
         """Number of patches that the encoder sees."""
-        return number_kept(self.encoder_config.patches, self.mask_ratio)
+        return number_kept(self.vit_config.patches, self.mask_ratio)
 
-    def init(self, key: Any) -> Parameters:
+    def init(self, key: PRNGKeyArray) -> Parameters:
         """Fresh parameters `{"encoder": ..., "decoder": ...}`, initialised as the original, in per-block form."""
-        config = self.encoder_config
+        config = self.vit_config
         keys = jax.random.split(key)
         # Made stacked, so that one block is compiled whatever the depth.
         decoder = dataclasses.replace(self, computation=Computation(scan_blocks=True)).decoder
@@ -150,30 +157,30 @@ class MaskedAutoencoder(Memoryless):
         stacked = decoder.init(keys[1], latent, jnp.zeros((1, config.patches), jnp.int32))["params"]
         return {"encoder": initial_parameters(config, keys[0]), "decoder": unstack_blocks(stacked)}
 
-    def draw(self, batch: Batch, key: Any) -> Batch:
+    def draw(self, batch: Batch, key: PRNGKeyArray) -> Batch:
         """Adds the `noise` `[b, n]` that decides the mask, unless the batch holds some."""
         if "noise" in batch:
             return batch
         return batch | {"noise": self.noise(key, batch["image"].shape[0])}
 
-    def noise(self, key: Any, batch: int) -> Float[Array, "b n"]:
+    def noise(self, key: PRNGKeyArray, batch: int) -> Float[Array, "b n"]:
         """What decides the mask: the patches with the smallest noise stay."""
-        config = self.encoder_config
+        config = self.vit_config
         noise = jax.random.uniform(key, (batch, config.patches))
         if self.masking == "uniform":
             return noise
         mask_key = jax.random.fold_in(key, 1)
         return noise + draw_mask(self.masking, mask_key, batch, ratio=self.mask_ratio, grid=config.grid)
 
-    def reconstruct(self, parameters: Parameters, batch: Batch, key: Any = None) -> Reconstruction:
+    def reconstruct(self, parameters: Parameters, batch: Batch, key: PRNGKeyArray | None = None) -> Reconstruction:
         """Masks by the batch's noise, encodes what is visible, decodes everything."""
         mask = random_mask(batch["noise"], self.mask_ratio)
-        encoded = self.encoder.apply({"params": parameters["encoder"]}, batch["image"], keep=mask.keep, dropout_key=key)
-        prediction = self.decoder.apply({"params": parameters["decoder"]}, encoded.tokens, mask.restore)
-        return Reconstruction(encoded.tokens, mask, prediction)
+        encoded = encode(self.encoder, parameters["encoder"], batch["image"], keep=mask.keep, dropout_key=key)
+        prediction = apply(self.decoder, parameters["decoder"], encoded.tokens, mask.restore)
+        return Reconstruction(jnp.asarray(encoded.tokens), mask, prediction)
 
     def loss(
-        self, parameters: Parameters, batch: Batch, key: Any = None, memory: Memory | None = None
+        self, parameters: Parameters, batch: Batch, key: PRNGKeyArray | None = None, memory: Memory | None = None
     ) -> tuple[Float[Array, ""], Outcome]:
         """Mean squared error over the removed patches of the whole batch."""
         loss = self.reconstruction_error(self.reconstruct(parameters, batch, key), batch["image"])
@@ -197,7 +204,7 @@ class MaskedAutoencoder(Memoryless):
 
         A normalised prediction gets the mean and deviation of the original patch back.
         """
-        config = self.encoder_config
+        config = self.vit_config
         out = self.reconstruct(parameters, batch)
         original = patchify(batch["image"], config.patch_size)
         prediction = denormalise_patches(out.prediction, original) if self.normalise_target else out.prediction
@@ -212,7 +219,7 @@ class MaskedAutoencoder(Memoryless):
 
     def forward_flops(self) -> int:
         """FLOPs of a forward pass per image; the encoder's are counted on visible tokens only."""
-        config, decoder = self.encoder_config, self.decoder_config
+        config, decoder = self.vit_config, self.decoder_config
         embed = 2 * (config.prefix + self.kept) * config.width * decoder.width
         predict = 2 * config.patches * decoder.width * config.patch_values
         return encoder_flops(config, self.kept) + embed + stage_flops(self._decoder_stage) + predict
@@ -224,7 +231,7 @@ class MaskedAutoencoder(Memoryless):
 
     @property
     def _decoder_stage(self) -> Stage:
-        config, decoder = self.encoder_config, self.decoder_config
+        config, decoder = self.vit_config, self.decoder_config
         return stage_of_blocks(config.prefix + config.patches, decoder.width, decoder.depth, decoder.block)
 
 

@@ -1,9 +1,7 @@
 """Random masks of the objectives, from the interchangeable pieces."""
 
-from typing import Any
-
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from mim_jax.ops.masks import MASKINGS, spread_cells
 
@@ -27,7 +25,7 @@ def mask_cells(image_size: Pair, patch_size: Pair, mask_patch: int) -> tuple[Pai
 
 
 def draw_mask(
-    masking: str, key: Any, batch: int, *, ratio: float, grid: Pair, cell: Pair = (1, 1)
+    masking: str, key: PRNGKeyArray, batch: int, *, ratio: float, grid: Pair, cell: Pair = (1, 1)
 ) -> Float[Array, "b n"]:
     """Masks (1 is masked) of patches: a piece of `ops.masks` on a `grid` of cells of `cell` patches each."""
     return spread_cells(MASKINGS[masking](key, batch, grid, ratio), grid, cell)

@@ -1,11 +1,15 @@
 """The contract between an objective and the training loop."""
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+import dataclasses
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
-from jaxtyping import Array, Float
+import flax.linen as nn
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from mim_jax.models.build import AnyEncoderConfig, Parameters
 
 Batch = dict[str, Any]
-Parameters = dict[str, Any]
 Memory = dict[str, Any]
 Metrics = dict[str, Float[Array, ""]]
 
@@ -24,24 +28,26 @@ class Outcome(NamedTuple):
 
 @runtime_checkable
 class Objective(Protocol):
-    """What the training loop knows of a method. All functions are pure and can be jitted.
+    """What the training loop knows of a method, a frozen dataclass. All functions are pure and can be jitted.
 
     `encoder` is the module of the encoder, `encoder_config` its configuration, `parameters["encoder"]` belong to it. A
     batch holds normalised `image` `[b, h, w, c]` (or several views of each, `[b, v, h, w, c]`), perhaps `label` `[b]`,
     and whatever `draw` adds to it. The memory is what changes without a gradient: running statistics, a teacher.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
     @property
-    def encoder(self) -> Any:
+    def encoder(self) -> nn.Module:
         """The encoder's Flax module, an `Encoder`."""
         ...
 
     @property
-    def encoder_config(self) -> Any:
+    def encoder_config(self) -> AnyEncoderConfig:
         """The encoder's configuration, an `EncoderConfig`."""
         ...
 
-    def init(self, key: Any) -> Parameters:
+    def init(self, key: PRNGKeyArray) -> Parameters:
         """Fresh parameters, in per-block form whatever the computation."""
         ...
 
@@ -49,12 +55,12 @@ class Objective(Protocol):
         """The memory before the first update; empty for most objectives."""
         ...
 
-    def draw(self, batch: Batch, key: Any) -> Batch:
+    def draw(self, batch: Batch, key: PRNGKeyArray) -> Batch:
         """Adds what is random per image, unless the caller gave it; it then follows the image into its micro-batch."""
         ...
 
     def loss(
-        self, parameters: Parameters, batch: Batch, key: Any = None, memory: Memory | None = None
+        self, parameters: Parameters, batch: Batch, key: PRNGKeyArray | None = None, memory: Memory | None = None
     ) -> tuple[Float[Array, ""], Outcome]:
         """Scalar loss, a mean over the images of the batch, with metrics that are means likewise, and the new memory.
 
@@ -62,7 +68,7 @@ class Objective(Protocol):
         """
         ...
 
-    def remember(self, memory: Memory, parameters: Parameters, progress: Any) -> Memory:
+    def remember(self, memory: Memory, parameters: Parameters, progress: ArrayLike) -> Memory:
         """The memory after an update to these parameters, at a `progress` from 0 to 1 through training."""
         ...
 
@@ -91,6 +97,6 @@ class Memoryless:
         """An empty memory."""
         return {}
 
-    def remember(self, memory: Memory, parameters: Parameters, progress: Any) -> Memory:
+    def remember(self, memory: Memory, parameters: Parameters, progress: ArrayLike) -> Memory:
         """The empty memory again."""
         return memory

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from mim_jax.models.applying import apply, encode
 from mim_jax.models.blocks import Computation
 from mim_jax.models.build import AnyEncoderConfig, initial_parameters, make_encoder
 from mim_jax.models.flops import encoder_flops, encoder_stages, patch_embedding_flops, saved_bytes
@@ -85,13 +86,13 @@ class SimMIM(Memoryless):
         config = self.encoder_config
         return mask_cells(config.image_size, config.patch_size, self.mask_patch)
 
-    def init(self, key: Any) -> Parameters:
+    def init(self, key: PRNGKeyArray) -> Parameters:
         """Fresh parameters `{"encoder": ..., "decoder": ...}`, initialised as the original, in per-block form."""
         keys = jax.random.split(key)
         decoder = self.decoder.init(keys[1], jnp.zeros((1, 1, self.encoder_config.output_width)))
         return {"encoder": initial_parameters(self.encoder_config, keys[0]), "decoder": decoder["params"]}
 
-    def draw(self, batch: Batch, key: Any) -> Batch:
+    def draw(self, batch: Batch, key: PRNGKeyArray) -> Batch:
         """Adds the `mask` `[b, n]` of patches, 1 for masked ones, unless the batch holds one."""
         if "mask" in batch:
             return batch
@@ -99,17 +100,17 @@ class SimMIM(Memoryless):
         images = batch["image"].shape[0]
         return batch | {"mask": draw_mask(self.masking, key, images, ratio=self.mask_ratio, grid=grid, cell=cell)}
 
-    def reconstruct(self, parameters: Parameters, batch: Batch, key: Any = None) -> Reconstruction:
+    def reconstruct(self, parameters: Parameters, batch: Batch, key: PRNGKeyArray | None = None) -> Reconstruction:
         """Encodes with the masked patches replaced, and predicts the whole image."""
         config, mask = self.encoder_config, batch["mask"]
-        out = self.encoder.apply({"params": parameters["encoder"]}, batch["image"], mask=mask, dropout_key=key)
-        pixels = self.decoder.apply({"params": parameters["decoder"]}, out.patches)
+        out = encode(self.encoder, parameters["encoder"], batch["image"], mask=mask, dropout_key=key)
+        pixels = apply(self.decoder, parameters["decoder"], out.patches)
         prediction = rearrange(pixels, "b (y x) c p q -> b (y p) (x q) c", y=out.grid[0])
         masked = spread_cells(mask, config.grid, config.patch_size)
         return Reconstruction(out.patches, prediction, masked.reshape(-1, *config.image_size, 1))
 
     def loss(
-        self, parameters: Parameters, batch: Batch, key: Any = None, memory: Memory | None = None
+        self, parameters: Parameters, batch: Batch, key: PRNGKeyArray | None = None, memory: Memory | None = None
     ) -> tuple[Float[Array, ""], Outcome]:
         """Mean absolute error over the masked pixels of the whole batch."""
         out = self.reconstruct(parameters, batch, key)
@@ -122,7 +123,7 @@ class SimMIM(Memoryless):
         mean, deviation = self._statistics(images)
         return (images - mean) / deviation
 
-    def _statistics(self, images: Float[Array, "b h w c"]) -> tuple[Any, Any]:
+    def _statistics(self, images: Float[Array, "b h w c"]) -> tuple[Array | float, Array | float]:
         return local_mean_and_deviation(images, self.target_window) if self.target_window else (0.0, 1.0)
 
     @property

@@ -1,12 +1,11 @@
 """Supervised training from scratch, as a MIM encoder is compared with: cross-entropy with DeiT's augmentations."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from mim_jax.models.blocks import Computation
 from mim_jax.models.build import AnyEncoderConfig, initial_parameters, make_encoder
@@ -66,7 +65,7 @@ class Supervised(Memoryless):
         epsilon = self.encoder_config.norm_epsilon
         return Classifier(self.encoder, self.num_classes, self.readout, epsilon, standardise=self.standardise)
 
-    def init(self, key: Any) -> Parameters:
+    def init(self, key: PRNGKeyArray) -> Parameters:
         """Fresh parameters `{"encoder": ..., "head": ...}`, in per-block form."""
         config = self.encoder_config
         scanned = dataclasses.replace(self, computation=Computation(scan_blocks=True)).classifier
@@ -74,7 +73,7 @@ class Supervised(Memoryless):
         parameters = unstack_blocks(scanned.init(key, images)["params"])
         return parameters | {"encoder": initial_parameters(config, key)}
 
-    def draw(self, batch: Batch, key: Any) -> Batch:
+    def draw(self, batch: Batch, key: PRNGKeyArray) -> Batch:
         """Erases and mixes the images and adds the soft `target` `[b, t]`, unless the batch holds one.
 
         Images without a label (in pictures) count as class 0. The images as they were stay as `original`.
@@ -96,7 +95,7 @@ class Supervised(Memoryless):
         return batch | {"image": mixed, "target": target, "label": labels, "original": images}
 
     def loss(
-        self, parameters: Parameters, batch: Batch, key: Any = None, memory: Memory | None = None
+        self, parameters: Parameters, batch: Batch, key: PRNGKeyArray | None = None, memory: Memory | None = None
     ) -> tuple[Float[Array, ""], Outcome]:
         """Cross-entropy with the soft targets; the metric `accuracy` is against the labels before mixing."""
         logits, _ = self.classifier.apply({"params": parameters}, batch["image"], dropout_key=key)

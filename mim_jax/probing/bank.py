@@ -9,9 +9,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from mim_jax.pretraining.heads import STATISTICS
+from mim_jax.models.build import Parameters
+from mim_jax.pretraining.heads import STATISTICS, Statistics
 from mim_jax.probing.head import ProbeHead
 from mim_jax.probing.optimizers import initial_states, update_stacked
 from mim_jax.probing.pooling.frozen import Pooling
@@ -47,11 +49,16 @@ class Probe(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Any, training: bool = False) -> Float[Array, "b t"]:
-        """Logits."""
+        """Logits from `FrozenTokens`, or from vectors `[b, e]` that are pooled already."""
         features = inputs if self.pooling is None else self.pooling(inputs, training)
-        options = self.options
-        choices = {"batch_norm": options.batch_norm, "start": options.start, "groups": options.groups}
-        return ProbeHead(options.num_classes, **choices, name="head")(features, training)
+        head = ProbeHead(
+            self.options.num_classes,
+            batch_norm=self.options.batch_norm,
+            start=self.options.start,
+            groups=self.options.groups,
+            name="head",
+        )
+        return head(features, training)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +96,7 @@ class ProbeBank:
         """What the probes of a reading are given."""
         return inputs["pooled"][str(reading)] if reading in self.fixed else inputs["tokens"][reading.source]
 
-    def initial_state(self, seed: int, shapes: Any) -> TrainState:
+    def initial_state(self, seed: int, shapes: Inputs) -> TrainState:
         """The state before the first update; `shapes` are those of inputs."""
         parameters, statistics = {}, {}
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
@@ -103,12 +110,12 @@ class ProbeBank:
         return TrainState(jnp.zeros((), jnp.int32), parameters, states, statistics)
 
     def logits(
-        self, reading: Reading, parameters: Any, statistics: Any, inputs: Inputs, training: bool
-    ) -> tuple[Float[Array, "g b t"], Any]:
+        self, reading: Reading, parameters: Parameters, statistics: Statistics, inputs: Inputs, training: bool
+    ) -> tuple[Float[Array, "g b t"], Statistics]:
         """Logits of all probes of a reading, and their running statistics behind."""
         probe, given = self.probe(reading), self.inputs_of(reading, inputs)
 
-        def one(parameters: Any, statistics: Any) -> tuple[Any, Any]:
+        def one(parameters: Parameters, statistics: Statistics) -> tuple[Any, Statistics]:
             variables = {"params": parameters, STATISTICS: statistics}
             if not training:
                 return probe.apply(variables, given), statistics
@@ -124,7 +131,7 @@ class ProbeBank:
         for reading in self.readings:
             name = str(reading)
 
-            def total(tree: Any, reading: Reading = reading, name: str = name) -> tuple[Array, Any]:
+            def total(tree: Parameters, reading: Reading = reading, name: str = name) -> tuple[Array, Any]:
                 logits, changed = self.logits(reading, tree, state.memory[name], inputs, True)
                 each = optax.softmax_cross_entropy_with_integer_labels(logits, labels[None]).mean(axis=1)
                 return each.sum(), (each, changed)
@@ -135,7 +142,7 @@ class ProbeBank:
                 gradients,
                 state.optimizer[name],
                 state.parameters[name],
-                rate * jnp.asarray(self.learning_rates),
+                jnp.asarray(rate) * jnp.asarray(self.learning_rates),
                 jnp.asarray(self.weight_decays),
             )
             losses.append(each)
@@ -153,7 +160,7 @@ class ProbeBank:
             found[name] = right.sum(axis=1)
         return found
 
-    def parameter_counts(self, state: Any) -> dict[str, int]:
+    def parameter_counts(self, state: TrainState) -> dict[str, int]:
         """Trainable numbers of one probe of every reading."""
         return {
             name: sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(tree))
@@ -161,7 +168,7 @@ class ProbeBank:
         }
 
 
-def _metrics(losses: Float[Array, "r g"], rate: Any) -> dict[str, Array]:
+def _metrics(losses: Float[Array, "r g"], rate: ArrayLike) -> dict[str, Array]:
     """Mean and smallest loss of the probes that are finite, and how many are not."""
     finite = jnp.isfinite(losses)
     count = jnp.maximum(finite.sum(), 1)

@@ -70,8 +70,10 @@ def probe_row(
 
     The interval of all labels is over test images, that of few over draws. Raises what `probe_with_labels` raises.
     """
-    started, options = time.monotonic(), {"neighbours": neighbours, "temperature": temperature}
-    outcomes = probe_with_labels(data, protocol, labels, draws=draws, seed=seed, **options)
+    started = time.monotonic()
+    outcomes = probe_with_labels(
+        data, protocol, labels, draws=draws, seed=seed, neighbours=neighbours, temperature=temperature
+    )
     accuracies, images = np.array([accuracy for accuracy, _ in outcomes]), len(data.test_labels)
     mean = float(accuracies.mean())
     low, high = wilson_interval(round(mean * images), images) if labels is None else _interval_of_draws(accuracies)

@@ -6,17 +6,16 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from mim_jax.errors import InputError
-from mim_jax.models.build import AnyEncoderConfig
+from mim_jax.models.applying import apply, encode
+from mim_jax.models.build import AnyEncoderConfig, Parameters
 from mim_jax.models.layers import LayerNorm
 from mim_jax.ops.attention import Observer
 from mim_jax.probing.pooling import make_pooling
 from mim_jax.probing.pooling.frozen import FrozenTokens, Pooling
 from mim_jax.probing.pooling.observing import make_observer
-
-Parameters = dict[str, Any]
 
 ORACLE = "oracle_attention"
 """Name of the observation that comes from another encoder."""
@@ -92,16 +91,14 @@ class FrozenEncoder:
         parameters: Parameters,
         images: Float[Array, "b h w c"],
         extra: dict[str, Array] | None = None,
-        dropout_key: Any = None,
+        dropout_key: PRNGKeyArray | None = None,
     ) -> dict[str, FrozenTokens]:
         """The tokens of every source; `extra` observations (of an oracle) are handed to all.
 
         `dropout_key` switches stochastic depth on, as an original did by mistake.
         """
         layers = tuple(sorted({reading.layer for reading in self.readings}))
-        out = self.encoder.apply(
-            {"params": parameters}, images, taps=layers, observer=self._observer, dropout_key=dropout_key
-        )
+        out = encode(self.encoder, parameters, images, taps=layers, observer=self._observer, dropout_key=dropout_key)
         taps, found = dict(zip(layers, out.taps)), {}
         for reading in self.readings:
             tap, seen = taps[reading.layer], dict(extra or {})
@@ -109,7 +106,7 @@ class FrozenEncoder:
                 seen |= {name: stack[reading.layer - 1] for name, stack in out.observations.items()}
             tokens = tap.tokens
             if reading.final_norm:
-                tokens = LayerNorm(self.config.norm_epsilon).apply({"params": parameters["norm"]}, tokens)
+                tokens = apply(LayerNorm(self.config.norm_epsilon), parameters["norm"], tokens)
             found[reading.source] = FrozenTokens(tokens, tap.grid, tap.prefix, seen)
         return jax.lax.stop_gradient(found)
 
@@ -120,7 +117,7 @@ class FrozenEncoder:
             return None
         return make_observer(tuple(sorted(needs)), self.config.grid, self.config.prefix)
 
-    def shapes(self, parameters: Parameters, extra: Any = None) -> dict[str, FrozenTokens]:
+    def shapes(self, parameters: Parameters, extra: dict[str, Any] | None = None) -> dict[str, FrozenTokens]:
         """Shapes of the tokens of one image."""
         images = jax.ShapeDtypeStruct((1, *self.config.image_size, self.config.channels), jax.numpy.float32)
         return jax.eval_shape(self.tokens, parameters, images, extra)
@@ -147,7 +144,7 @@ class Oracle:
     def attention(self, parameters: Parameters, images: Float[Array, "b h w c"]) -> Float[Array, "b k n"]:
         """What the class token of the last block sees of every patch, by head."""
         observer = make_observer(("class_attention",), self.config.grid, self.config.prefix)
-        out = self.encoder.apply({"params": parameters}, images, observer=observer)
+        out = encode(self.encoder, parameters, images, observer=observer)
         return out.observations["class_attention"][-1][..., self.config.prefix :]
 
 

@@ -45,7 +45,7 @@ def save_results(table: pd.DataFrame, folder: str | Path, name: str = "probes") 
     """Writes the table as `name.csv` and `name.json` (a list of records; what is missing is null)."""
     csv, json = (local_path(folder) / f"{name}.{kind}" for kind in ("csv", "json"))
     write_atomically(csv, table.to_csv(index=False))
-    write_atomically(json, table.to_json(orient="records", indent=2) + "\n")
+    write_atomically(json, f"{table.to_json(orient='records', indent=2)}\n")
     return csv, json
 
 
@@ -53,9 +53,10 @@ def results_grid(table: pd.DataFrame) -> pd.DataFrame:
     """Encoders and protocols down, labels per class across, accuracies in percent (with their deviation) as text."""
     labels = sorted(table["labels_per_class"].dropna().unique())
     columns = [*labels, pd.NA] if table["labels_per_class"].isna().any() else labels
-    groups = table.groupby(["encoder", "protocol"], sort=False)
-    rows = [[*names, *(_accuracy_text(group, label) for label in columns)] for names, group in groups]
-    return pd.DataFrame(rows, columns=["encoder", "protocol", *map(_label_text, columns)])
+    keys = ["encoder", "protocol"]
+    groups = table.groupby(keys, sort=False)
+    rows = [[*group.iloc[0][keys], *(_accuracy_text(group, label) for label in columns)] for _, group in groups]
+    return pd.DataFrame(rows, columns=[*keys, *map(_label_text, columns)])
 
 
 def results_text(table: pd.DataFrame) -> str:
@@ -64,11 +65,11 @@ def results_text(table: pd.DataFrame) -> str:
     return aligned([list(grid.columns), *grid.to_numpy().tolist()])
 
 
-def _label_text(label: Any) -> str:
+def _label_text(label: object) -> str:
     return "all labels" if pd.isna(label) else f"{label} a class"
 
 
-def _accuracy_text(group: pd.DataFrame, label: Any) -> str:
+def _accuracy_text(group: pd.DataFrame, label: object) -> str:
     wanted = group["labels_per_class"].isna() if pd.isna(label) else group["labels_per_class"] == label
     row = group[wanted.fillna(False)]
     if row.empty:

@@ -83,7 +83,7 @@ def probe_table(rows: Sequence[ProbeRow]) -> pd.DataFrame:
 def save_table(table: pd.DataFrame, folder: str | Path) -> None:
     """Writes `probes.csv` and `probes.json` (a list of records; what is missing is null)."""
     write_atomically(Path(folder) / "probes.csv", table.to_csv(index=False))
-    write_atomically(Path(folder) / "probes.json", table.to_json(orient="records", indent=2) + "\n")
+    write_atomically(Path(folder) / "probes.json", f"{table.to_json(orient='records', indent=2)}\n")
 
 
 def read_table(folder: str | Path) -> pd.DataFrame:

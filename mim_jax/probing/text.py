@@ -1,6 +1,6 @@
 """Tables of probes for a terminal and a report."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -10,14 +10,14 @@ def text_by_reading(table: pd.DataFrame) -> str:
     keys = ["protocol", "labels_per_class", "layer", "pooling", "final_norm"]
     encoders = list(dict.fromkeys(table["encoder"]))
     rows = [["protocol", "labels", "block", "pooling", *encoders]]
-    for values, group in table.groupby(keys, sort=False, dropna=False):
+    for _, group in table.groupby(keys, sort=False, dropna=False):
         cells = dict(zip(group["encoder"], group["accuracy"]))
         shown = [f"{100 * cells[name]:.1f}" if name in cells else "-" for name in encoders]
-        rows.append([*_reading(values), *shown])
+        rows.append([*_reading(group.iloc[0][keys]), *shown])
     return aligned(rows)
 
 
-def _reading(values: tuple[Hashable, ...]) -> list[str]:
+def _reading(values: pd.Series) -> list[str]:
     protocol, labels, layer, pooling, norm = values
     amount = "all" if pd.isna(labels) else f"{labels} a class"
     return [str(protocol), amount, "-" if pd.isna(layer) else str(layer), str(pooling) + " + norm" * bool(norm)]
@@ -27,9 +27,10 @@ def grid_by_labels(table: pd.DataFrame) -> pd.DataFrame:
     """Encoders and protocols down, labels per class across, accuracies in percent (with their deviation) as text."""
     labels = sorted(table["labels_per_class"].dropna().unique())
     columns = [*labels, pd.NA] if table["labels_per_class"].isna().any() else labels
-    groups = table.groupby(["encoder", "protocol"], sort=False)
-    rows = [[*names, *(_accuracy_text(group, label) for label in columns)] for names, group in groups]
-    return pd.DataFrame(rows, columns=["encoder", "protocol", *map(_label_text, columns)])
+    keys = ["encoder", "protocol"]
+    groups = table.groupby(keys, sort=False)
+    rows = [[*group.iloc[0][keys], *(_accuracy_text(group, label) for label in columns)] for _, group in groups]
+    return pd.DataFrame(rows, columns=[*keys, *map(_label_text, columns)])
 
 
 def text_by_labels(table: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -85,7 +85,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(folder: Path, step: int) -> Iterator[None]:
+def writing(folder: Path, step: int) -> Generator[None]:
     """Turns what the disk refuses inside the block into one InputError."""
     try:
         yield

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,9 +13,7 @@ import jax
 from mim_jax.errors import InputError
 from mim_jax.paths import local_path
 from mim_jax.training.checkpoint_folders import complete_steps, disk_error, existing_step
-
-PyTree = Any
-"""Nested dicts, `flax.struct` dataclasses or NamedTuples of arrays, or of their abstract descriptions."""
+from mim_jax.training.trees import Tree
 
 
 @functools.cache
@@ -35,7 +33,7 @@ def read_notes(folder: Path, step: int) -> dict[str, dict[str, Any]]:
         return {"metrics": notes["metrics"], "metadata": notes["metadata"]}
 
 
-def read_step(folder: Path, step: int | None, target: PyTree, key: str) -> PyTree:
+def read_step(folder: Path, step: int | None, target: Tree, key: str) -> Tree:
     """The state of one step, or the part of it under `key`, with the structure and shardings of `target`.
 
     Raises:
@@ -53,7 +51,7 @@ def read_step(folder: Path, step: int | None, target: PyTree, key: str) -> PyTre
 
 
 @contextlib.contextmanager
-def _reading(folder: Path, step: int) -> Iterator[None]:
+def _reading(folder: Path, step: int) -> Generator[None]:
     """Turns the many ways in which reading fails inside the block into one InputError.
 
     What fails may be the disk, a copy that is not whole, or another version, so that nothing is called damaged.
@@ -72,7 +70,7 @@ def _reading(folder: Path, step: int) -> Iterator[None]:
         ) from error
 
 
-def _description(path: Path) -> PyTree:
+def _description(path: Path) -> Any:
     """Types and shapes of what was saved, in dicts and lists."""
     tree = orbax().metadata(path).metadata
     if tree is None:
@@ -80,7 +78,7 @@ def _description(path: Path) -> PyTree:
     return tree
 
 
-def _part(tree: PyTree, names: Sequence[str]) -> PyTree:
+def _part(tree: Any, names: Sequence[str]) -> Any:
     for name in names:
         if not isinstance(tree, Mapping) or name not in tree:
             raise InputError(f"The checkpoint has no part {'/'.join(names)!r}: give one of {sorted(tree)}.")
@@ -88,13 +86,13 @@ def _part(tree: PyTree, names: Sequence[str]) -> PyTree:
     return tree
 
 
-def _placed(target: PyTree) -> PyTree:
+def _placed(target: Tree) -> Tree:
     """`target` with a sharding everywhere: without one a leaf would ask for the devices it was saved from."""
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding or here), target)
 
 
-def _leaves(tree: PyTree) -> dict[str, str]:
+def _leaves(tree: object) -> dict[str, str]:
     """Path of every leaf, such as `parameters/head/kernel`, to its type and shape, such as `float32[64, 10]`."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"

@@ -11,7 +11,8 @@ from typing import Any, Literal
 from mim_jax.errors import InputError
 from mim_jax.paths import local_path
 from mim_jax.training import checkpoint_folders as folders
-from mim_jax.training.checkpoint_reading import PyTree, orbax, read_notes, read_step
+from mim_jax.training.checkpoint_reading import orbax, read_notes, read_step
+from mim_jax.training.trees import Tree
 
 
 class Checkpoints:
@@ -52,7 +53,7 @@ class Checkpoints:
     def save(
         self,
         step: int,
-        state: PyTree,
+        state: object,
         *,
         metrics: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -109,7 +110,7 @@ class Checkpoints:
         scores, _ = self._scores()
         return folders.step_or_none(folders.agreed(max(scores, key=lambda step: scores[step], default=-1)))
 
-    def restore(self, target: PyTree, step: int | None = None) -> PyTree:
+    def restore(self, target: Tree, step: int | None = None) -> Tree:
         """Reads one step into the structure, types and shardings of `target`.
 
         Args:
@@ -163,7 +164,7 @@ class Checkpoints:
         return scores, unknown
 
 
-def restore_parameters(folder: Path, target: PyTree, step: int | None = None, *, key: str = "parameters") -> PyTree:
+def restore_parameters(folder: Path, target: Tree, step: int | None = None, *, key: str = "parameters") -> Tree:
     """Reads one part of a saved state, without knowing the rest; never changes the folder.
 
     Args:

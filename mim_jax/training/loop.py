@@ -4,7 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ class Training:
 
     total_steps: int
     step: Callable[[TrainState, Batch], tuple[TrainState, Mapping[str, Any]]]
-    batches: Callable[[int, int], Iterator[Batch]]
+    batches: Callable[[int, int], Generator[Batch]]
     describe_batch: Callable[[int], str]
     save: Callable[[int, TrainState, Values], None]
     last_good: Callable[[int], str]

@@ -10,11 +10,11 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 from jaxtyping import UInt8
@@ -145,7 +145,7 @@ class Writers(AbstractContextManager):
             for writer in self._writers:
                 use(writer)
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -201,7 +201,7 @@ def read_metrics(workdir: Path) -> list[Row]:
     return rows
 
 
-def _finite(value: Any) -> float | None:
+def _finite(value: SupportsFloat) -> float | None:
     number = float(value)
     return number if math.isfinite(number) else None
 
@@ -229,7 +229,7 @@ def _replace(path: Path, lines: Iterable[str]) -> None:
 
 
 @contextmanager
-def _writing(workdir: Path) -> Iterator[None]:
+def _writing(workdir: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:

@@ -1,16 +1,18 @@
 """AdamW with the parameter groups of the papers."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Int
 
-from mim_jax.training.schedules import GroupSchedule
-from mim_jax.training.trees import Rules, first_match, map_with_names
+from mim_jax.training.schedules import GroupSchedule, Rate
+from mim_jax.training.trees import Rules, Tree, first_match, map_with_names
 
 # What is a vector in torch. By name, since the ranks here are others: heads are an axis, tokens have one axis only.
 VECTORS = r"(^|/)(bias|scale|q_bias|v_bias|gamma_1|gamma_2)$"
@@ -37,6 +39,11 @@ SIMMIM_SWIN_DECAY = _all_but(VECTORS, _POSITIONS, r"mask_token$")
 """SimMIM pre-training of a Swin: the mask token does not decay, but relative position tables do, other than in
 fine-tuning: the original's exemption of them matches no name, and its published weights were trained so."""
 
+Shape = jax.ShapeDtypeStruct | Array | np.ndarray
+
+Scales = Mapping[str, Any]
+"""A tree of factors, numbers or numpy arrays, by the names of the parameters."""
+
 _VIT_EMBEDDINGS = r"(^|/)(cls_token|dist_token|register_tokens|mask_token)$|(^|/)(pos_embed|patch_embed)/"
 _SWIN_EMBEDDINGS = r"(^|/)mask_token$|(^|/)(patch_embed|patch_norm)/"
 
@@ -48,7 +55,7 @@ def adamw(
     weight_decay: float,
     decay: Rules = PRETRAINING_DECAY,
     clip_norm: float = 0.0,
-    learning_rate_scale: Any = None,
+    learning_rate_scale: Scales | None = None,
     epsilon: float = 1e-8,
 ) -> optax.GradientTransformation:
     """AdamW as torch's (decay decoupled and multiplied by the learning rate).
@@ -58,7 +65,7 @@ def adamw(
     whole value of any other schedule is multiplied by it (MAE).
     """
 
-    def mask(parameters: Any) -> Any:
+    def mask(parameters: Tree) -> Tree:
         return map_with_names(lambda name, _: first_match(decay, name), parameters)
 
     rate = schedule if learning_rate_scale is None else 1.0
@@ -70,21 +77,23 @@ def adamw(
     return optax.chain(*steps)
 
 
-def _scale_by_group_rates(schedule: optax.Schedule, scales: Any) -> optax.GradientTransformation:
-    def rate(step: Any, scale: Any) -> Any:
+def _scale_by_group_rates(schedule: optax.Schedule, scales: Scales) -> optax.GradientTransformation:
+    def rate(step: Int[Array, ""], scale: Rate) -> ArrayLike:
         return schedule(step, scale) if isinstance(schedule, GroupSchedule) else schedule(step) * scale
 
-    def init(parameters: Any) -> optax.ScaleByScheduleState:
+    def init(params: object) -> optax.ScaleByScheduleState:
         return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
 
-    def update(updates: Any, state: optax.ScaleByScheduleState, parameters: Any = None) -> Any:
-        updates = jax.tree.map(lambda leaf, scale: leaf * rate(state.count, scale), updates, scales)
+    def update(updates: Tree, state: Any, params: object = None) -> tuple[Tree, optax.ScaleByScheduleState]:
+        updates = jax.tree.map(lambda leaf, scale: leaf * rate(jnp.asarray(state.count), scale), updates, scales)
         return updates, optax.ScaleByScheduleState(optax.safe_increment(state.count))
 
     return optax.GradientTransformation(init, update)
 
 
-def layerwise_scale(parameters: Any, *, depth: int | Sequence[int], decay: float, merging_layers: bool = False) -> Any:
+def layerwise_scale(
+    parameters: Mapping[str, Any], *, depth: int | Sequence[int], decay: float, merging_layers: bool = False
+) -> Scales:
     """Factor on the learning rate of every parameter of a classifier (BEiT, MAE, SimMIM): `decay ** (last - layer)`.
 
     Embeddings are layer 0, then every block is one layer, everything else (a shared relative position bias, final norm
@@ -103,7 +112,7 @@ def layerwise_scale(parameters: Any, *, depth: int | Sequence[int], decay: float
     first = [1 + sum(depths[:stage]) + stage * merging_layers for stage in range(len(depths) + 1)]
     last = first[-1] - merging_layers
 
-    def layer(name: str, leaf: Any) -> Any:
+    def layer(name: str, leaf: Shape) -> int | Int[np.ndarray, "..."]:
         place = re.search(r"(?:stage(\d+)/)?(?:blocks/(\d+|stacked)|merging)/", name)
         if not place:
             return 0 if re.search(embeddings, name) else last

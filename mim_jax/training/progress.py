@@ -4,7 +4,7 @@ import datetime
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from tqdm import tqdm
 
@@ -17,6 +17,15 @@ _SHOWN: dict[str, str] = {
     "knn_accuracy": "k-NN {:.1%}",
 }
 _TERMINAL_SECONDS = 0.2
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """What text can be written to, such as `sys.stderr`."""
+
+    def write(self, text: str, /) -> object: ...
+    def flush(self) -> None: ...
+    def isatty(self) -> bool: ...
 
 
 class Progress:
@@ -38,7 +47,7 @@ class Progress:
         every_seconds: float | int = 10.0,
         *,
         active: bool = True,
-        stream: Any = None,
+        stream: Stream | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._total, self._active, self._clock = total, active, clock
@@ -80,7 +89,7 @@ class Progress:
         return (now - first_time) / (step - first_step) * (self._total - step)
 
 
-def _terminal_bar(total: int, start: int, stream: Any) -> tqdm:
+def _terminal_bar(total: int, start: int, stream: Stream) -> tqdm:
     return tqdm(total=total, initial=start, file=stream, bar_format="{bar:16} {desc}", dynamic_ncols=True)
 
 

@@ -2,13 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-Decay = Callable[[Any, Any], Any]
+Rate = Float[Array | np.ndarray, "..."] | float
+
+Decay = Callable[[Int[Array, ""], Rate], Rate]
 """A shape of decay: (step, base rate) to the rate at that step."""
 
 
@@ -30,10 +33,11 @@ def warmup_half_cosine(peak: float, *, warmup_steps: int, total_steps: int, fina
     """
     decay_steps = max(total_steps - warmup_steps, 1)
 
-    def schedule(step: Int[Array, ""] | int) -> Float[Array, ""]:
-        remaining = jnp.clip(total_steps - jnp.asarray(step), 0, decay_steps) / decay_steps
+    def schedule(step: ArrayLike) -> Float[Array, ""]:
+        step = jnp.asarray(step)
+        remaining = jnp.clip(total_steps - step, 0, decay_steps) / decay_steps
         cosine = final + (peak - final) * jnp.sin(jnp.pi / 2 * remaining) ** 2
-        warmup = peak * jnp.asarray(step) / max(warmup_steps, 1)
+        warmup = peak * step / max(warmup_steps, 1)
         return jnp.where(step < warmup_steps, warmup, cosine)
 
     return schedule
@@ -60,7 +64,7 @@ class GroupSchedule:
     warmup_rate: float = 0.0
     delayed: bool = False
 
-    def __call__(self, step: Int[Array, ""] | int, scale: Any = 1.0) -> Float[Array, "..."]:
+    def __call__(self, step: ArrayLike, scale: Rate = 1.0) -> Float[Array, "..."]:
         """Learning rate of update `step`, counted from 0, for a group or (an array) groups of this scale."""
         step = jnp.maximum(jnp.asarray(step) - self.delayed, 0)
         base = self.base * scale
@@ -75,7 +79,7 @@ def cosine_decay(total_steps: int, *, final: float = 0.0, start: int = 0) -> Dec
     """
     decay_steps = max(total_steps - start, 1)
 
-    def decay(step: Any, base: Any) -> Any:
+    def decay(step: Int[Array, ""], base: Rate) -> Rate:
         remaining = jnp.clip(total_steps - step, 0, decay_steps) / decay_steps
         return final + (base - final) * jnp.sin(jnp.pi / 2 * remaining) ** 2
 
@@ -85,7 +89,7 @@ def cosine_decay(total_steps: int, *, final: float = 0.0, start: int = 0) -> Dec
 def multistep_decay(milestones: Sequence[int], *, factor: float = 0.1) -> Decay:
     """Multiplied by `factor` at every milestone, a step counted from the start of the warm-up."""
 
-    def decay(step: Any, base: Any) -> Any:
+    def decay(step: Int[Array, ""], base: Rate) -> Rate:
         passed = (step >= jnp.asarray(milestones, jnp.int32)).sum()
         return base * jnp.asarray(factor, jnp.float32) ** passed
 
@@ -101,7 +105,7 @@ def linear_decay(total_steps: int, *, start: int = 0, final_fraction: float = 0.
     """A line from the base at step `start` to `final_fraction` of it at `total_steps`; it goes on falling (SimMIM)."""
     decay_steps = max(total_steps - start, 1)
 
-    def decay(step: Any, base: Any) -> Any:
+    def decay(step: Int[Array, ""], base: Rate) -> Rate:
         share = final_fraction * decay_steps + (1 - final_fraction) * (total_steps - step)
         return base * share / decay_steps
 

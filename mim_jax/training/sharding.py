@@ -1,14 +1,13 @@
 """Meshes, and where parameters and batches lie on them."""
 
 import math
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mim_jax.errors import InputError
-from mim_jax.training.trees import Rules, first_match, map_with_names
+from mim_jax.training.trees import Rules, Tree, first_match, map_with_names
 
 AXES = ("data", "fsdp", "tensor")
 
@@ -54,12 +53,12 @@ def imagined_mesh(data: int, fsdp: int, tensor: int) -> AbstractMesh:
     return AbstractMesh((data, fsdp, tensor), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: AnyMesh) -> NamedSharding:
     """The first axis of a batch is divided over the axes `data` and `fsdp`."""
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: AnyMesh) -> NamedSharding:
     """The same on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
@@ -75,7 +74,7 @@ def check_batch_size(batch_size: int, mesh: AnyMesh, accumulation: int = 1) -> N
         )
 
 
-def state_shardings(tree: Any, mesh: AnyMesh, rules: Rules = PARAMETER_RULES) -> Any:
+def state_shardings(tree: Tree, mesh: AnyMesh, rules: Rules = PARAMETER_RULES) -> Tree:
     """A sharding for every leaf of a state or a tree of parameters (shapes are enough), by the rules.
 
     An axis that the mesh does not divide stays whole.
@@ -92,13 +91,13 @@ def _spec(name: str, shape: tuple[int, ...], mesh: AnyMesh, rules: Rules) -> Par
     return PartitionSpec(*(axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in zip(axes, shape)))
 
 
-def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+def global_batch(batch: dict[str, np.ndarray], mesh: AnyMesh) -> dict[str, jax.Array]:
     """One global array, divided over the mesh, of every process's part of a batch."""
     sharding = batch_sharding(mesh)
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
 
 
-def bytes_per_device(tree: Any, shardings: Any) -> int:
+def bytes_per_device(tree: Tree, shardings: Tree) -> int:
     """Bytes that one device holds of a tree of shapes under these shardings."""
     sizes = jax.tree.map(
         lambda leaf, sharding: math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize, tree, shardings

@@ -7,9 +7,12 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import PRNGKeyArray
 
 from mim_jax.ops.showing import shown
-from mim_jax.pretraining.objective import Batch, Metrics, Objective, Outcome
+from mim_jax.pretraining.objective import Batch, Memory, Metrics, Objective, Outcome, Parameters
+
+Sums = tuple[Parameters, Metrics]
 
 
 @flax.struct.dataclass
@@ -77,27 +80,33 @@ def make_train_step(
             objective, state.parameters, batch, loss_key, state.memory, accumulation
         )
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.parameters)
-        parameters = optax.apply_updates(state.parameters, updates)
+        parameters: Any = optax.apply_updates(state.parameters, updates)
         # Counted in micro-batches: the update follows the last one of its batch.
         progress = (state.step + (accumulation - 1) / accumulation) / total_steps
         memory = objective.remember(memory, parameters, progress)
         average = state.average
         if average is not None:
             average = optax.incremental_update(parameters, average, 1 - average_decay)
-        metrics = metrics | {"gradient_norm": optax.tree.norm(gradients), "learning_rate": schedule(state.step)}
+        metrics = metrics | {"gradient_norm": optax.tree.norm(gradients)}
+        metrics["learning_rate"] = jnp.asarray(schedule(state.step))
         return TrainState(state.step + 1, parameters, optimizer_state, memory, average), metrics
 
     return train_step
 
 
 def _mean_gradients(
-    objective: Objective, parameters: Any, batch: Batch, key: Any, memory: Any, accumulation: int
-) -> tuple[Any, Outcome]:
+    objective: Objective,
+    parameters: Parameters,
+    batch: Batch,
+    key: PRNGKeyArray,
+    memory: Memory,
+    accumulation: int,
+) -> tuple[Parameters, Outcome]:
     gradient_function = jax.grad(objective.loss, has_aux=True)
     if accumulation == 1:
         return gradient_function(parameters, batch, key, memory)
 
-    def accumulate(carry: Any, micro: tuple[Batch, Any]) -> tuple[Any, None]:
+    def accumulate(carry: tuple[Sums, Memory], micro: tuple[Batch, PRNGKeyArray]) -> tuple[tuple[Sums, Memory], None]:
         sums, memory = carry
         gradients, outcome = gradient_function(parameters, *micro, memory)
         return (jax.tree.map(jnp.add, sums, (gradients, outcome.metrics)), outcome.memory), None

@@ -4,11 +4,12 @@ import contextlib
 import functools
 import re
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 
 class Peak(NamedTuple):
@@ -61,14 +62,14 @@ _PEAK_TERAFLOPS: tuple[tuple[str, dict[str, float]], ...] = (
 )
 
 
-def device_peak(device: jax.Device, dtype: Any) -> Peak:
+def device_peak(device: jax.Device, dtype: DTypeLike) -> Peak:
     """The peak of `device` in `dtype`; measured (once, in a fraction of a second) where no data sheet is known."""
     name = jnp.dtype(dtype).name
     teraflops = _datasheet(device.device_kind).get(name)
     return _measured_peak(device, name) if teraflops is None else Peak(teraflops * 1e12, "datasheet")
 
 
-def peak_flops(device: jax.Device, dtype: Any) -> float:
+def peak_flops(device: jax.Device, dtype: DTypeLike) -> float:
     """Floating point operations per second of `device_peak`."""
     return device_peak(device, dtype).flops
 
@@ -130,7 +131,7 @@ class Throughput:
             self._steps += 1
 
     @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> Generator[None]:
         """Time inside does not count: checkpoints, evaluation, pictures."""
         before = self._clock()
         try:

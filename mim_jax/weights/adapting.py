@@ -244,11 +244,12 @@ def _extra_rows(config: Any) -> int:
 
 
 def _get(tree: Parameters, path: Path) -> np.ndarray:
+    node: Any = tree
     for name in path:
-        if not isinstance(tree, dict) or name not in tree:
+        if not isinstance(node, dict) or name not in node:
             raise InputError(f"there is no parameter {'/'.join(path)}; give an encoder's parameters, block by block")
-        tree = tree[name]
-    return tree
+        node = node[name]
+    return node
 
 
 def _put(tree: Parameters, path: Path, value: np.ndarray) -> Parameters:

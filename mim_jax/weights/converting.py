@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def convert(
 @contextlib.contextmanager
 def _hashed(
     source: str | Path | CheckpointFile, digest: Callable[[], str] | None
-) -> Iterator[tuple[CheckpointFile, Callable[[], str]]]:
+) -> Generator[tuple[CheckpointFile, Callable[[], str]]]:
     """A checkpoint, opened unless it is open, and what waits for its SHA-256."""
     file = source if isinstance(source, CheckpointFile) else open_checkpoint(source)
     with contextlib.nullcontext(digest) if digest else hashing(file.files) as digest:

@@ -145,13 +145,14 @@ def understand(source: str | Path | CheckpointFile, options: Options = Options()
 def _understand(file: CheckpointFile, options: Options) -> Import:
     found = find_networks(file.content, options.layout)
     network = choose(found, options.select)
+    assert network.recognition is not None  # `choose` takes no other
     layout, plain = network.recognition.layout, network.recognition.plain
     names = {short: network.values[name] for short, name in plain.items()}
     own = {short: network.own[name] for short, name in plain.items()}
     check_network(network, options.lenient)
     targets = layout.targets(names)
     check_axes(layout, targets, names, own)
-    shapes = {name: tuple(names[name].shape) for name in names if is_tensor(names[name])}
+    shapes = {name: tuple(value.shape) for name, value in names.items() if is_tensor(value)}
     arrays = {
         path: shapes[_first(parts)] for path, parts in targets.items() if _complete(parts) and _first(parts) in shapes
     }

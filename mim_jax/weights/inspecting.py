@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from mim_jax.errors import InputError
 from mim_jax.weights.files.checkpoint_file import open_checkpoint
 from mim_jax.weights.importing import understand
 from mim_jax.weights.options import Options
-from mim_jax.weights.state_dicts import is_tensor
+from mim_jax.weights.state_dicts import Stored, is_tensor
 
 LONGEST_VALUE = 60
 
@@ -27,7 +26,7 @@ def inspect(path: Path, options: Options = Options()) -> Iterator[str]:
     yield from _guess(path, options)
 
 
-def _lines(value: Any, place: tuple[str, ...]) -> Iterator[str]:
+def _lines(value: object, place: tuple[str, ...]) -> Iterator[str]:
     name = "/".join(place)
     if is_tensor(value):
         yield f"{name}  {list(value.shape)}  {value.dtype}  {_statistics(value)}"
@@ -40,7 +39,7 @@ def _lines(value: Any, place: tuple[str, ...]) -> Iterator[str]:
         yield f"{name}  {text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + '...'}"
 
 
-def _statistics(tensor: Any) -> str:
+def _statistics(tensor: Stored) -> str:
     array = np.asarray(tensor if isinstance(tensor, np.ndarray) else tensor.read())
     if not array.size or np.iscomplexobj(array) or array.dtype == bool:
         return ""

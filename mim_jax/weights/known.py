@@ -48,7 +48,7 @@ class KnownCheckpoint:
 @functools.cache
 def known_checkpoints() -> tuple[KnownCheckpoint, ...]:
     """All known checkpoints, those of a method together."""
-    text = resources.files(__package__).joinpath("known_checkpoints.json").read_text(encoding="utf-8")
+    text = resources.files("mim_jax.weights").joinpath("known_checkpoints.json").read_text(encoding="utf-8")
     return tuple(KnownCheckpoint(**entry) for entry in json.loads(text))
 
 

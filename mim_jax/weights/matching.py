@@ -13,7 +13,7 @@ from mim_jax.weights.arrangement import shape_there
 from mim_jax.weights.files.tensors import shown
 from mim_jax.weights.layouts import Layout
 from mim_jax.weights.rules import Rule
-from mim_jax.weights.state_dicts import is_tensor, what_is
+from mim_jax.weights.state_dicts import Stored, is_tensor, what_is
 
 SHOWN = 3  # names in a message
 
@@ -29,33 +29,34 @@ class Entry:
     shape: tuple[int, ...]
     rule: Rule
     names: tuple[str, ...]
-    parts: tuple[object, ...]
+    parts: tuple[Stored, ...]
 
 
-def match(layout: Layout, names: Mapping[str, object], shapes: Any, own: Mapping[str, str]) -> tuple[Entry, ...]:
+def match(
+    layout: Layout, names: Mapping[str, object], shapes: Mapping[str, Any], own: Mapping[str, str]
+) -> tuple[Entry, ...]:
     """Every array that the architecture has; raises InputError if one is missing or has another shape.
 
     `own` are the names in the file, which messages and entries have.
     """
-    entries, missing = [], []
+    found, missing = [], []
     for path, leaf in sorted(flatten_dict(shapes, sep="/").items()):
         ways = layout.sources_of(path)
         rule, sources = next((way for way in ways if all(name in names for name in way[1])), (None, ()))
         if rule is None:
             missing += [name for name in ways[0][1] if name not in names] if ways else [path]
         else:
-            parts = tuple(names[name] for name in sources)
-            entries.append(Entry(path, leaf.shape, rule, tuple(own[name] for name in sources), parts))
+            found.append((path, leaf.shape, rule, {own[name]: names[name] for name in sources}))
     if missing:
         raise InputError(f"it lacks {some(missing)}, which the architecture that it seems to have needs")
-    for entry in entries:
-        _check(entry)
-    return tuple(entries)
+    return tuple(_entry(*place) for place in found)
 
 
-def _check(entry: Entry) -> None:
-    wanted = shape_there(entry.rule.pattern, entry.shape, len(entry.parts))
-    for name, part in zip(map(shown, entry.names), entry.parts):
+def _entry(path: str, shape: tuple[int, ...], rule: Rule, parts: Mapping[str, object]) -> Entry:
+    """One of our arrays from its parts by their names; raises InputError if they do not fit."""
+    wanted, checked = shape_there(rule.pattern, shape, len(parts)), []
+    for own, part in parts.items():
+        name = shown(own)
         if not is_tensor(part):
             raise InputError(f"{name} is no array but {what_is(part)}")
         if not _is_floating(part.dtype):
@@ -65,6 +66,8 @@ def _check(entry: Entry) -> None:
                 f"{name} has shape {list(part.shape)}, but {list(wanted)} is needed beside the other weights; "
                 "the architecture is another one"
             )
+        checked.append(part)
+    return Entry(path, shape, rule, tuple(parts), tuple(checked))
 
 
 def _is_floating(dtype: np.dtype) -> bool:

@@ -28,7 +28,7 @@ def describe_method(objective: Objective | None) -> dict[str, Any] | None:
     return {"name": next(name for name, kind in METHODS.items() if type(objective) is kind), **_plain(objective)}
 
 
-def _plain(objective: Any) -> dict[str, Any]:
+def _plain(objective: Objective) -> dict[str, Any]:
     values = {field.name: getattr(objective, field.name) for field in dataclasses.fields(objective)}
     values = {name: value for name, value in values.items() if name not in ELSEWHERE}
     if "mae" in values:
@@ -45,7 +45,7 @@ def make_objective(description: dict[str, Any] | None, encoder: AnyEncoderConfig
     if name not in METHODS:
         raise InputError(f"unknown method '{name}'; known are {', '.join(METHODS)}")
     if name == "lut":
-        return Lut(make_objective({"name": "mae", **fields.pop("mae")}, encoder), **_nested(fields))
+        return Lut(MaskedAutoencoder(encoder, **_nested(fields.pop("mae"))), **_nested(fields))
     return METHODS[name](encoder_config=encoder, **_nested(fields))
 
 

@@ -25,6 +25,7 @@ from mim_jax.pretraining.objective import Objective
 from mim_jax.weights.description import DESCRIPTION, FORMAT, PARAMETERS, read_description
 from mim_jax.weights.files.safetensors_file import read_safetensors
 from mim_jax.weights.files.safetensors_writing import write_in_place
+from mim_jax.weights.files.tensors import StoredTensor
 from mim_jax.weights.methods import describe_method, make_objective
 from mim_jax.weights.model import Model, parameter_shapes
 from mim_jax.weights.outputs import check_output
@@ -128,7 +129,7 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _read_parameters(folder: Path, place: Mapping[str, Any], shapes: Any) -> dict[str, Any]:
+def _read_parameters(folder: Path, place: Mapping[str, Any], shapes: dict[str, Any]) -> dict[str, Any]:
     if "file" in place:
         return _read_file(folder / Path(place["file"]).name, shapes)
     from mim_jax.training.checkpoint_reading import read_step
@@ -139,7 +140,7 @@ def _read_parameters(folder: Path, place: Mapping[str, Any], shapes: Any) -> dic
     return {part: read} if part else read
 
 
-def _read_file(path: Path, shapes: Any) -> dict[str, Any]:
+def _read_file(path: Path, shapes: dict[str, Any]) -> dict[str, Any]:
     stored, _ = read_safetensors(path)
     wanted = {name: leaf.shape for name, leaf in flatten_dict(shapes, sep="/").items()}
     different = [name for name in sorted({*stored, *wanted}) if _shape(stored.get(name)) != wanted.get(name)]
@@ -151,5 +152,5 @@ def _read_file(path: Path, shapes: Any) -> dict[str, Any]:
     return unflatten_dict({name: np.array(stored[name].read()) for name in wanted}, sep="/")
 
 
-def _shape(tensor: Any) -> tuple[int, ...] | None:
+def _shape(tensor: StoredTensor | None) -> tuple[int, ...] | None:
     return None if tensor is None else tuple(tensor.shape)

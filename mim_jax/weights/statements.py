@@ -36,7 +36,7 @@ def number(low: float = -math.inf, high: float = math.inf, *, above: bool = Fals
     limits = f"{'above' if above else 'from'} {low:g}" if low > -math.inf else ""
 
     def holds(value: object) -> bool:
-        if type(value) not in (int, float) or not abs(value) < math.inf:
+        if not isinstance(value, int | float) or type(value) not in (int, float) or not abs(value) < math.inf:
             return False
         return (low < value if above else low <= value) and value < high
 

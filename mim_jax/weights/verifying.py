@@ -6,7 +6,9 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array
 
+from mim_jax.models.build import Parameters
 from mim_jax.models.swin import SwinConfig
 from mim_jax.ops.masking import random_mask
 from mim_jax.paths import local_path
@@ -108,7 +110,7 @@ def _inputs(model: Model, masked_by: str, images: int, random: np.random.Generat
 def _run(model: Model, inputs: dict[str, np.ndarray], mask_ratio: float) -> dict[str, Any]:
     """What a model computes on the way, by the names that `reference.running.run` has."""
 
-    def compute(parameters: Any, inputs: dict[str, jax.Array]) -> dict[str, Any]:
+    def compute(parameters: Parameters, inputs: dict[str, jax.Array]) -> dict[str, Any]:
         return _compute(dataclasses.replace(model, parameters=parameters), inputs, mask_ratio)
 
     with jax.default_matmul_precision("highest"):
@@ -135,15 +137,17 @@ def _outcome(model: Model, inputs: dict[str, jax.Array]) -> dict[str, Any]:
     objective = model.objective.mae if isinstance(model.objective, Lut) else model.objective
     if isinstance(objective, Supervised):
         return {"logits": model.logits(inputs["image"])}
-    needs = {MaskedAutoencoder: "noise", SimMIM: "mask"}.get(type(objective))
+    if not isinstance(objective, MaskedAutoencoder | SimMIM):
+        return {}
+    needs = "noise" if isinstance(objective, MaskedAutoencoder) else "mask"
     if needs not in inputs:
         return {}
     return {"reconstruction": objective.reconstruct(model.parameters, inputs).prediction}
 
 
-def _row(what: str, ours: Any, theirs: np.ndarray) -> Row:
-    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    if ours.shape != theirs.shape:
+def _row(what: str, ours: Array, theirs: np.ndarray) -> Row:
+    one, other = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    if one.shape != other.shape:
         return Row(what, np.inf, np.inf)
-    largest = float(np.abs(ours - theirs).max())
-    return Row(what, largest, largest / max(float(np.abs(theirs).max()), np.finfo(np.float32).tiny))
+    largest = float(np.abs(one - other).max())
+    return Row(what, largest, largest / max(float(np.abs(other).max()), float(np.finfo(np.float32).tiny)))

@@ -1,18 +1,18 @@
 """Attention by offset from query to key: the one map from which distances, offsets and local shares follow."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mim_jax.ops.attention_statistics.sums import LOCAL_SIZES
 
 Pair = tuple[int, int]
 
 
-def aligned_rows(share: Float[Array, "b k q m"], first_row: Any, grid: Pair) -> Float[Array, "b k Y X"]:
+def aligned_rows(
+    share: Float[Array, "b k q m"], first_row: int | Int[Array, ""], grid: Pair
+) -> Float[Array, "b k Y X"]:
     """Sum of the attention maps of whole rows of queries, each moved so that its query is in the middle.
 
     The queries are those of consecutive rows of the grid from `first_row` on; the result is of

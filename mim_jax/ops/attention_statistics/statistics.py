@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AbstractMesh, Mesh
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from mim_jax.ops.attention import attention_logits
+from mim_jax.ops.attention import Bias, attention_logits
 from mim_jax.ops.attention_statistics.sums import LOCAL_SIZES, SPATIAL, PatchSums
 from mim_jax.ops.attention_statistics.uniform import pair
 from mim_jax.ops.attention_statistics.xla import (
@@ -73,10 +75,10 @@ def attention_statistics(
     grid: Pair,
     prefix: int = 0,
     patch_size: int | Pair = 1,
-    scale: Any = None,
-    bias: Any = None,
+    scale: ArrayLike | None = None,
+    bias: Bias = None,
     implementation: str | None = None,
-    mesh: Any = None,
+    mesh: Mesh | AbstractMesh | None = None,
 ) -> AttentionStatistics:
     """Statistics of softmax(scale * query key^T + bias).
 
@@ -133,7 +135,7 @@ def statistics_of_logits(
     return attention_statistics(nothing, nothing, scale=1.0, bias=logits, **layout)
 
 
-def chosen_implementation(grid: Pair, num_heads: int, tokens: int, mesh: Any = None) -> str:
+def chosen_implementation(grid: Pair, num_heads: int, tokens: int, mesh: Mesh | AbstractMesh | None = None) -> str:
     """All at once while an image's logits are small; else the kernel on a TPU, and streams elsewhere."""
     if rows_of_a_block(grid, num_heads, tokens) == grid[0]:
         return "dense"
@@ -142,7 +144,15 @@ def chosen_implementation(grid: Pair, num_heads: int, tokens: int, mesh: Any = N
     return "tpu_kernel" if jax.default_backend() == "tpu" and placed else "streamed"
 
 
-def _sums(implementation: str, mesh: Any, query: Any, key: Any, *, grid: Pair, **rest: Any) -> PatchSums:
+def _sums(
+    implementation: str,
+    mesh: Mesh | AbstractMesh | None,
+    query: Float[Array, "b k m e"],
+    key: Float[Array, "b k n e"],
+    *,
+    grid: Pair,
+    **rest: Any,
+) -> PatchSums:
     if implementation == "streamed":
         return xla_patch_sums(query, key, grid=grid, rows=streamed_rows(grid), **rest)
     if implementation == "tpu_kernel":
@@ -154,11 +164,12 @@ def _sums(implementation: str, mesh: Any, query: Any, key: Any, *, grid: Pair, *
     raise ValueError(f"unknown implementation '{implementation}'; known are {', '.join(IMPLEMENTATIONS)}")
 
 
-def _bias_rows(bias: Any, rows: slice) -> Any:
+def _bias_rows(bias: Bias, rows: slice) -> Bias:
     return bias if bias is None or bias.shape[-2] == 1 else bias[..., rows, :]
 
 
 def _statistics(sums: PatchSums, front: Float[Array, "b k p n"], prefix: int, patch_size: Pair) -> AttentionStatistics:
+    assert sums.aligned is not None  # `_sums` adds what an implementation leaves out
     entropies = jnp.diagonal(sums.cross_entropy, axis1=1, axis2=2)
     divergence = jnp.maximum(sums.cross_entropy - entropies[..., None], 0)
     heads = {"patches": _patch_statistics(sums, entropies, divergence, prefix, patch_size)}
@@ -170,7 +181,13 @@ def _statistics(sums: PatchSums, front: Float[Array, "b k p n"], prefix: int, pa
     return AttentionStatistics(heads, layer, divergence, sums.aligned, sums.received)
 
 
-def _patch_statistics(sums: PatchSums, entropies: Any, divergence: Any, prefix: int, patch_size: Pair) -> Heads:
+def _patch_statistics(
+    sums: PatchSums,
+    entropies: Float[Array, "b k"],
+    divergence: Float[Array, "b k k"],
+    prefix: int,
+    patch_size: Pair,
+) -> Heads:
     """Of patch queries."""
     spatial = dict(zip(SPATIAL, jnp.moveaxis(sums.spatial, -1, 0), strict=True))
     received = jax.scipy.special.entr(sums.received_of_patches).sum(axis=-1)
@@ -199,7 +216,9 @@ def _patch_statistics(sums: PatchSums, entropies: Any, divergence: Any, prefix: 
     return statistics
 
 
-def _normalised_mutual_information(received: Any, entropies: Any, patches: int) -> Float[Array, "b k"]:
+def _normalised_mutual_information(
+    received: Float[Array, "b k"], entropies: Float[Array, "b k"], patches: int
+) -> Float[Array, "b k"]:
     """I(query; key) / sqrt(H(query) H(key)) under uniform queries; 0 where all queries attend to one key.
 
     I is the entropy of the mean over queries less the mean of their entropies (Park et al. 2023).

@@ -1,6 +1,6 @@
 """What every implementation of the attention statistics computes of the patch queries of one block."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxtyping import Array, Float
 
@@ -43,7 +43,7 @@ class PatchSums(NamedTuple):
     received: Float[Array, "b k n"]
     received_of_patches: Float[Array, "b k m"]
     spatial: Float[Array, "b k s"]
-    aligned: Any = None
+    aligned: Float[Array, "b k Y X"] | None = None
 
     def __repr__(self) -> str:
         return shown(self)

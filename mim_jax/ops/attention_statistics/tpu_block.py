@@ -1,11 +1,14 @@
 """What the TPU kernel does with a block of query rows of one image."""
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
+from jaxtyping import Array, Float, Int
 
 from mim_jax.ops.attention_statistics.sums import LOCAL_SIZES, Pair
 from mim_jax.ops.attention_statistics.tpu_sizes import LANES, ROWS, Sizes
@@ -17,17 +20,32 @@ _UNROLLED = 32
 """Registers of one head that are multiplied between two turns of a loop."""
 
 
+Carry = TypeVar("Carry")
+
+
+@runtime_checkable
+class Memory(Protocol):
+    """An array in a memory of the chip, read and written by index and by slice (a reference of Pallas)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def at(self) -> Any: ...
+    def __getitem__(self, place: Any, /) -> Array: ...
+    def __setitem__(self, place: Any, value: Array, /) -> None: ...
+
+
 def add_block(
     sizes: Sizes,
-    scale: Any,
-    query: Any,
-    key: Any,
-    bias: Any,
-    products: Any,
-    columns: Any,
-    right: Any,
-    share: Any,
-    sums: Any,
+    scale: Memory,
+    query: Memory,
+    key: Memory,
+    bias: Memory | None,
+    products: Memory,
+    columns: Memory,
+    right: Memory,
+    share: Memory,
+    sums: Memory,
 ) -> None:
     """Adds a block of query rows to the sums of an image.
 
@@ -43,10 +61,10 @@ def add_block(
 
     @pl.when(block == 0)
     def _():
-        products[...] = jnp.zeros_like(products)
-        sums[...] = jnp.zeros_like(sums)
+        products[...] = jnp.zeros(products.shape, jnp.float32)
+        sums[...] = jnp.zeros(sums.shape, jnp.float32)
 
-    def one_head(head: Any, _: None) -> None:
+    def one_head(head: Int[Array, ""], _: None) -> None:
         logits = _dot(query[head], key[head]) * scale[head]
         if bias is not None:
             logits = logits + _patches_first(sizes, bias[jnp.minimum(head, bias.shape[0] - 1)].astype(jnp.float32))
@@ -65,29 +83,31 @@ def add_block(
         columns[...] = sums[...].sum(axis=1)
 
 
-def _iota(shape: Pair, axis: int) -> Any:
+def _iota(shape: Pair, axis: int) -> Int[Array, "r c"]:
     return jax.lax.broadcasted_iota(jnp.int32, shape, axis)
 
 
-def _dot(query: Any, key: Any) -> Any:
+def _dot(query: Float[Array, "r e"], key: Float[Array, "e c"]) -> Float[Array, "r c"]:
     precision = jax.lax.Precision.HIGHEST if query.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
     return jnp.dot(query, key, precision=precision, preferred_element_type=jnp.float32)
 
 
-def _patches_first(sizes: Sizes, bias: Any) -> Any:
+def _patches_first(sizes: Sizes, bias: Float[Array, "r n"]) -> Float[Array, "r c"]:
     """Brings a bias from the order of the tokens into that of the kernel; what is padding gets anything."""
     patches = pltpu.roll(bias, bias.shape[1] - sizes.prefix, 1) if sizes.prefix else bias
     return jnp.concatenate([patches[:, : sizes.width], bias[:, : sizes.beside]], axis=1)
 
 
-def _mask(sizes: Sizes, token: Any, logits: Any) -> Any:
+def _mask(sizes: Sizes, token: Int[Array, "r 1"], logits: Float[Array, "r c"]) -> Float[Array, "r c"]:
     """Puts `_NEVER` where there is no query or no key."""
     column = _iota((1, sizes.keys), 1)
     key = (column < sizes.patches) | ((column >= sizes.width) & (column < sizes.width + sizes.prefix))
     return jnp.where(key & (token < sizes.patches), logits, _NEVER)
 
 
-def _softmax(sizes: Sizes, token: Any, beside: Any, right: Any, share: Any, sums: Any) -> None:
+def _softmax(
+    sizes: Sizes, token: Int[Array, "r 1"], beside: Float[Array, "r c"], right: Memory, share: Memory, sums: Memory
+) -> None:
     """Turns the patch logits of a head in `right` into log p', and puts p' into `share`; `beside` are prefix logits.
 
     Rows without a query end up with nothing in p' and p: their normalisers are made infinite, as it were.
@@ -113,15 +133,15 @@ def _softmax(sizes: Sizes, token: Any, beside: Any, right: Any, share: Any, sums
         sums[:, part] += value.reshape(-1, ROWS, value.shape[1]).sum(axis=0)
 
 
-def _lanes(x: Any) -> Any:
+def _lanes(x: Float[Array, "r c"]) -> Float[Array, "r lanes"]:
     """Sums what is 128 columns apart."""
-    return sum(x[:, at : at + LANES] for at in range(0, x.shape[1], LANES))
+    return functools.reduce(jnp.add, (x[:, at : at + LANES] for at in range(0, x.shape[1], LANES)))
 
 
-def _fill(sizes: Sizes, token: Any, right: Any, share: Any) -> None:
+def _fill(sizes: Sizes, token: Int[Array, "r 1"], right: Memory, share: Memory) -> None:
     """Puts what is the same for all heads behind what `right` has by head."""
 
-    def fill(lanes: Any, _: None) -> None:
+    def fill(lanes: pl.Slice, _: None) -> None:
         mean = share[:, : sizes.rows, lanes].sum(axis=0) / sizes.heads
         tables = _spatial(sizes, token, lanes.start + _iota((1, LANES), 1))
         for index, table in enumerate([*tables, jnp.log(jnp.maximum(mean, 1e-37))], start=sizes.heads):
@@ -130,7 +150,7 @@ def _fill(sizes: Sizes, token: Any, right: Any, share: Any) -> None:
     _loop(sizes.width, LANES, fill, None)
 
 
-def _spatial(sizes: Sizes, query: Any, key: Any) -> list[Any]:
+def _spatial(sizes: Sizes, query: Int[Array, "r 1"], key: Int[Array, "1 c"]) -> list[Float[Array, "r c"]]:
     """Tables in the order of `SPATIAL` for patches `[r, 1]` and `[1, c]`."""
     (row, column), (key_row, key_column) = (_position(sizes, index) for index in (query, key))
     down, right = key_row - row, key_column - column
@@ -141,21 +161,21 @@ def _spatial(sizes: Sizes, query: Any, key: Any) -> list[Any]:
     return [jnp.sqrt(squared), squared, down, right, *near]
 
 
-def _position(sizes: Sizes, index: Any) -> tuple[Any, Any]:
+def _position(sizes: Sizes, index: Int[Array, "r c"]) -> tuple[Float[Array, "r c"], Float[Array, "r c"]]:
     """Row and column of a patch; thanks to the half no quotient is so near a whole number that rounding matters."""
     index = index.astype(jnp.float32)
     row = jnp.floor((index + 0.5) / sizes.grid[1])
     return row, index - row * sizes.grid[1]
 
 
-def _multiply(sizes: Sizes, right: Any, share: Any, products: Any) -> None:
+def _multiply(sizes: Sizes, right: Memory, share: Memory, products: Memory) -> None:
     """Adds the sums of p' of every head with every array of `right` to `products`."""
     counts = range(1, max(1, _UNROLLED * ROWS // sizes.rows) + 1)
     step = LANES * max(count for count in counts if sizes.width // LANES % count == 0)
     tiles = [(slice(row, row + ROWS), lane) for lane in range(0, step, LANES) for row in range(0, sizes.rows, ROWS)]
 
-    def one_array(index: Any, _: None) -> None:
-        def add(lanes: Any, total: Any) -> Any:
+    def one_array(index: Int[Array, ""], _: None) -> None:
+        def add(lanes: pl.Slice, total: Float[Array, "k r lanes"]) -> Float[Array, "k r lanes"]:
             for rows, lane in tiles:
                 at = pl.ds(lanes.start + lane, LANES)
                 total = total + share[:, rows, at] * right[index, rows, at]
@@ -167,7 +187,7 @@ def _multiply(sizes: Sizes, right: Any, share: Any, products: Any) -> None:
     jax.lax.fori_loop(0, sizes.right, one_array, None)
 
 
-def _loop(length: int, step: int, body: Any, carry: Any) -> Any:
+def _loop(length: int, step: int, body: Callable[[pl.Slice, Carry], Carry], carry: Carry) -> Carry:
     """Folds `body` over slices of `step` of an axis of `length`."""
-    at = lambda index: pl.ds(pl.multiple_of(index * step, step), step)
+    at = lambda index: pl.Slice(pl.multiple_of(index * step, step), step)
     return jax.lax.fori_loop(0, length // step, lambda index, carry: body(at(index), carry), carry)

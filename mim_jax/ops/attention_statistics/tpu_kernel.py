@@ -11,18 +11,23 @@ the matrix unit would spend seven eighths of its six passes on pairs of differen
 
 import functools
 import math
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from mim_jax.ops.attention import Bias
 from mim_jax.ops.attention_statistics.sums import Pair, PatchSums
 from mim_jax.ops.attention_statistics.tpu_block import add_block
 from mim_jax.ops.attention_statistics.tpu_sizes import LANES, ROWS, Sizes, padded, sizes_of, spread, vector_memory
+
+Outputs = tuple[Float[Array, "b g k lanes"], Float[Array, "b k columns"]]
+"""Sums over the queries and keys of an image, and over its queries (`add_block`)."""
 
 
 def tpu_patch_sums(
@@ -32,9 +37,9 @@ def tpu_patch_sums(
     grid: Pair,
     prefix: int,
     patch_size: Pair,
-    scale: Any,
-    bias: Any = None,
-    interpret: Any = False,
+    scale: ArrayLike,
+    bias: Bias = None,
+    interpret: bool | pltpu.InterpretParams = False,
     mesh: Mesh | AbstractMesh | None = None,
     axes: tuple[str, ...] = ("data", "fsdp"),
 ) -> PatchSums:
@@ -70,7 +75,9 @@ def tpu_patch_sums(
     return _means(sizes, *run(*arrays))
 
 
-def _on_every_device(run: Any, mesh: Mesh | AbstractMesh, axes: tuple[str, ...], arrays: list[Any]) -> Any:
+def _on_every_device(
+    run: Callable[..., Outputs], mesh: Mesh | AbstractMesh, axes: tuple[str, ...], arrays: list[Array]
+) -> Callable[..., Outputs]:
     """`run` on the images that a device holds; XLA cannot look into a kernel, so it would not know how to part it."""
     batch, devices = len(arrays[1]), math.prod(mesh.shape[axis] for axis in axes)
     if batch % devices:
@@ -80,7 +87,13 @@ def _on_every_device(run: Any, mesh: Mesh | AbstractMesh, axes: tuple[str, ...],
     return jax.shard_map(run, mesh=mesh, in_specs=given, out_specs=images, check_vma=False)
 
 
-def _operands(sizes: Sizes, query: Any, key: Any, scale: Any, bias: Any) -> tuple[Any, Any, Any, Any]:
+def _operands(
+    sizes: Sizes,
+    query: Float[Array, "b k m e"],
+    key: Float[Array, "b k n e"],
+    scale: ArrayLike,
+    bias: Bias,
+) -> tuple[Float[Array, "k"], Float[Array, "b k m e"], Float[Array, "b k e keys"], Float[Array, "_ _ m n"] | None]:
     """Scales by head, queries, keys `[b, k, e, keys]` in the kernel's order, bias of four axes."""
     dtype = jnp.bfloat16 if query.dtype == key.dtype == jnp.bfloat16 else jnp.float32
     scale = jnp.broadcast_to(jnp.asarray(scale, jnp.float32).reshape(-1), sizes.heads)
@@ -93,11 +106,18 @@ def _operands(sizes: Sizes, query: Any, key: Any, scale: Any, bias: Any) -> tupl
     return scale, query.astype(dtype), jnp.concatenate([patches, beside], axis=-1), bias
 
 
-def _pad(x: Any, to: int) -> Any:
+def _pad(x: Float[Array, "*b n"], to: int) -> Float[Array, "*b to"]:
     return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, to - x.shape[-1])])
 
 
-def _call(sizes: Sizes, interpret: Any, scale: Any, query: Any, key: Any, bias: Any = None) -> Any:
+def _call(
+    sizes: Sizes,
+    interpret: bool | pltpu.InterpretParams,
+    scale: Float[Array, "k"],
+    query: Float[Array, "b k m e"],
+    key: Float[Array, "b k e keys"],
+    bias: Float[Array, "_ _ m n"] | None = None,
+) -> Outputs:
     batch, heads, _, features = query.shape
     # A long image's keys are read so seldom that the room of a second copy is worth more.
     once = pl.Buffered(1) if sizes.blocks > 1 else None
@@ -111,8 +131,12 @@ def _call(sizes: Sizes, interpret: Any, scale: Any, query: Any, key: Any, bias: 
         pl.BlockSpec((None, *products), lambda image, block: (image, 0, 0, 0)),
         pl.BlockSpec((None, *columns), lambda image, block: (image, 0, 0)),
     ]
-    scratch = [(sizes.right, sizes.rows, sizes.width), (heads, *spread(sizes)), (heads, ROWS, columns[1])]
-    blocks = [(block, array.dtype) for block, array in zip(inputs, (query, key, bias)) if block is not None]
+    scratch: list[tuple[int, ...]] = [
+        (sizes.right, sizes.rows, sizes.width),
+        (heads, *spread(sizes)),
+        (heads, ROWS, columns[1]),
+    ]
+    blocks = [(block, array.dtype) for block, array in zip(inputs, (query, key, bias)) if block and array is not None]
     memory = vector_memory(sizes, blocks + [(block, jnp.float32) for block in outputs], scratch)
     return pl.pallas_call(
         functools.partial(add_block, sizes),

@@ -1,11 +1,12 @@
 """Sizes of the arrays of the TPU kernel and the vector memory that they take."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import pallas as pl
+from jax.typing import DTypeLike
 
 from mim_jax.ops.attention_statistics.sums import SPATIAL, Pair
 
@@ -75,15 +76,20 @@ def spread(sizes: Sizes) -> Pair:
     return ROWS * (sizes.rows // ROWS | 1), LANES * (sizes.width // LANES | 1)
 
 
-def vector_memory(sizes: Sizes, blocks: list[tuple[pl.BlockSpec, Any]], scratch: list[tuple[int, ...]]) -> int:
+def vector_memory(sizes: Sizes, blocks: list[tuple[pl.BlockSpec, DTypeLike]], scratch: list[tuple[int, ...]]) -> int:
     """Bytes for blocks, scratch and what a head needs in between."""
     temporary = [(16, sizes.rows, sizes.keys)]
     copies = [1 if block.pipeline_mode else 2 for block, _ in blocks]
-    moved = [copy * _bytes(block.block_shape[1:], dtype) for copy, (block, dtype) in zip(copies, blocks)]
+    moved = [copy * _bytes(_held(block), dtype) for copy, (block, dtype) in zip(copies, blocks)]
     return sum(moved) + sum(_bytes(shape, jnp.float32) for shape in scratch + temporary)
 
 
-def _bytes(shape: tuple[int, ...], dtype: Any) -> int:
+def _held(block: pl.BlockSpec) -> tuple[int, ...]:
+    """The sides of a block but for the image, an axis that is dropped."""
+    return tuple(side for side in block.block_shape or () if isinstance(side, int))
+
+
+def _bytes(shape: tuple[int, ...], dtype: DTypeLike) -> int:
     *leading, rows, lanes = shape
     size = jnp.dtype(dtype).itemsize
     return math.prod(leading) * padded(rows, 4 * ROWS // size) * padded(lanes, LANES) * size

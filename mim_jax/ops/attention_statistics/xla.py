@@ -3,17 +3,17 @@
 Streamed, the memory is that of one block: it grows with the number of keys, not with its square.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
 
-from mim_jax.ops.attention import attention_logits
+from mim_jax.ops.attention import Bias, attention_logits
 from mim_jax.ops.attention_statistics.offsets import aligned_rows, spatial_means
 from mim_jax.ops.attention_statistics.sums import PatchSums
 
 Pair = tuple[int, int]
+Place = int | Int[Array, ""]
 
 DENSE_LIMIT = 64 * 2**20
 """Bytes of one image's logits from which on they are streamed."""
@@ -42,8 +42,8 @@ def xla_patch_sums(
     grid: Pair,
     prefix: int,
     patch_size: Pair,
-    scale: Any,
-    bias: Any = None,
+    scale: ArrayLike,
+    bias: Bias = None,
     rows: int | None = None,
 ) -> PatchSums:
     """`PatchSums` of the patch queries, `rows` rows of the grid at a time (by size if not given).
@@ -53,7 +53,7 @@ def xla_patch_sums(
     rows = rows_of_a_block(grid, query.shape[1], key.shape[2]) if rows is None else rows
     blocks, queries = grid[0] // rows, rows * grid[1]
 
-    def of_block(block: Any) -> PatchSums:
+    def of_block(block: Place) -> PatchSums:
         part = jax.lax.dynamic_slice_in_dim(query, block * queries, queries, axis=2)
         logits = attention_logits(part, key, scale, _rows_of_bias(bias, block * queries, queries))
         return _block_sums(logits, block * rows, grid, prefix)
@@ -74,13 +74,13 @@ def dense_patch_sums(logits: Float[Array, "b k m n"], *, grid: Pair, prefix: int
     return means._replace(spatial=spatial_means(means.aligned, patch_size))
 
 
-def _rows_of_bias(bias: Any, start: Any, count: int) -> Any:
+def _rows_of_bias(bias: Bias, start: Place, count: int) -> Bias:
     if bias is None or bias.shape[-2] == 1:
         return bias
     return jax.lax.dynamic_slice_in_dim(bias, start, count, axis=bias.ndim - 2)
 
 
-def _block_sums(logits: Float[Array, "b k q n"], first_row: Any, grid: Pair, prefix: int) -> PatchSums:
+def _block_sums(logits: Float[Array, "b k q n"], first_row: Place, grid: Pair, prefix: int) -> PatchSums:
     """Sums over the queries of whole grid rows from `first_row` on; `spatial` is left to the caller."""
     front, patches = logits[..., :prefix], logits[..., prefix:]
     largest = patches.max(axis=-1)
@@ -111,13 +111,15 @@ def _block_sums(logits: Float[Array, "b k q n"], first_row: Any, grid: Pair, pre
     )
 
 
-def _own_keys(share: Float[Array, "b k q m"], first: Any) -> Float[Array, "b k q"]:
+def _own_keys(share: Float[Array, "b k q m"], first: Place) -> Float[Array, "b k q"]:
     """What every query gives to itself, where the first one is patch `first`."""
     square = jax.lax.dynamic_slice_in_dim(share, first, share.shape[2], axis=3)
     return jnp.diagonal(square, axis1=2, axis2=3)
 
 
-def _entropy_of_both(own: Any, patch_share: Any, front_share: Any) -> Float[Array, "b k q"]:
+def _entropy_of_both(
+    own: Float[Array, "b k q"], patch_share: Float[Array, "b k q"], front_share: Float[Array, "b k q p"]
+) -> Float[Array, "b k q"]:
     """Entropy over all keys, from that over patches, their share of the whole, and the shares of the prefix tokens.
 
     Entropy is of the parts: H = m H' - m log m - sum of p log p over the prefix, with m the share of the patches.

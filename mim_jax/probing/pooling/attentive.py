@@ -1,13 +1,12 @@
 """What poolings by weights over tokens have in common."""
 
-import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mim_jax.errors import InputError
-from mim_jax.probing.pooling.frozen import FrozenTokens, Pooling
+from mim_jax.probing.pooling.frozen import FrozenTokens, Pooling, fields_of
 from mim_jax.probing.pooling.linear import Start, kernel_start
 
 Content = Literal["patch", "all"]
@@ -23,7 +22,7 @@ class LearnedWeights(Pooling):
     """
 
     def __post_init__(self) -> None:
-        for option in dataclasses.fields(self):
+        for option in fields_of(self):
             if option.type is int and getattr(self, option.name) < 1:
                 value = getattr(self, option.name)
                 raise InputError(f"the pooling option {option.name} must be 1 or more, not {value}")
@@ -74,6 +73,6 @@ def chosen_tokens(frozen: FrozenTokens, content: str) -> Float[Array, "b n d"]:
     return frozen.tokens.astype(jnp.float32) if content == "all" else frozen.patches
 
 
-def mean_or_class_token(frozen: FrozenTokens, source: str, tokens: Any) -> Float[Array, "b 1 d"]:
+def mean_or_class_token(frozen: FrozenTokens, source: str, tokens: Float[Array, "b n d"]) -> Float[Array, "b 1 d"]:
     """The mean of `tokens`, or the class token of the image."""
     return frozen.class_token[:, None] if source == "class_token" else tokens.mean(axis=1, keepdims=True)

@@ -1,6 +1,6 @@
 """Transformer blocks inside poolings, with the distributions that those start from."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -31,7 +31,7 @@ class CrossAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, query: Float[Array, "*b q d"], tokens: Float[Array, "b n d"], values: Any = None
+        self, query: Float[Array, "*b q d"], tokens: Float[Array, "b n d"], values: Float[Array, "b n d"] | None = None
     ) -> tuple[Float[Array, "b q k e"], Float[Array, "b g n"]]:
         """The heads' outputs and the weights; values are linear in `values`, or else in the tokens as keys are."""
         width = tokens.shape[-1]
@@ -39,7 +39,9 @@ class CrossAttention(nn.Module):
         key, value, bias = self._keys_and_values(width)
         return attend(projected, key, value, bias, tokens, values)
 
-    def _keys_and_values(self, width: int) -> tuple[Any, Any, Any]:
+    def _keys_and_values(
+        self, width: int
+    ) -> tuple[Float[Array, "d k e"], Float[Array, "d k e"], Float[Array, "k e"] | None]:
         split, biases = head_shape(width, self.heads), self.biases
         if self.joint:
             kernel, bias = self._map("kv", biases != "none", (2, *split)).parameters(width)
@@ -93,7 +95,9 @@ class JepaCrossBlock(nn.Module):
     branch_start: float
 
     @nn.compact
-    def __call__(self, query: Float[Array, "*b q d"], tokens: Float[Array, "b n d"]) -> Any:
+    def __call__(
+        self, query: Float[Array, "*b q d"], tokens: Float[Array, "b n d"]
+    ) -> tuple[Float[Array, "b q d"], Float[Array, "b g n"]]:
         """The query behind the block `[b q d]`, and the weights of each head."""
         attention = CrossAttention(self.heads, joint=True, start=JEPA_DEVIATION, name="xattn")
         branch, weights = attention(query, LayerNorm(TORCH_EPSILON, name="norm1")(tokens))

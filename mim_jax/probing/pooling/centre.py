@@ -1,5 +1,7 @@
 """The middle of a patch grid."""
 
+from typing import Literal, get_args
+
 import numpy as np
 from jaxtyping import Int
 
@@ -7,7 +9,8 @@ from mim_jax.errors import InputError
 
 Pair = tuple[int, int]
 
-SIZES = (1, 2, 3, 4)
+Size = Literal[1, 2, 3, 4]
+SIZES: tuple[Size, ...] = get_args(Size)
 """Rows and columns of the central squares that poolings know."""
 
 

@@ -1,9 +1,9 @@
 """Poolings whose heads follow the encoder that they read, where nothing is stated."""
 
-import dataclasses
 import functools
 
 from mim_jax.probing.pooling import POOLINGS
+from mim_jax.probing.pooling.frozen import fields_of
 from mim_jax.probing.pooling.naming import Constructor, options, read_call
 
 
@@ -39,4 +39,6 @@ def _splits(name: str) -> list[str]:
 
 def _default(constructor: Constructor, option: str) -> int:
     kind = constructor.func if isinstance(constructor, functools.partial) else constructor
-    return next(field.default for field in dataclasses.fields(kind) if field.name == option)
+    (default,) = (field.default for field in fields_of(kind) if field.name == option)
+    assert isinstance(default, int)
+    return default

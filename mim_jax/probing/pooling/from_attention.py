@@ -1,13 +1,13 @@
 """Poolings with weights from the attention of a frozen encoder, "Beyond [cls]" (Przewiezlikowski et al. 2024)."""
 
 import functools
-from typing import ClassVar, Literal
+from typing import Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mim_jax.errors import InputError
-from mim_jax.probing.pooling.centre import SIZES
+from mim_jax.probing.pooling.centre import SIZES, Size
 from mim_jax.probing.pooling.frozen import FrozenTokens
 from mim_jax.probing.pooling.weighting import FixedWeights, normalised
 
@@ -21,7 +21,10 @@ class ClassAttention(FixedWeights):
     Weights are renormalised over the patches.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("class_attention",)
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """That of the class token."""
+        return ("class_attention",)
 
     def weights(self, frozen: FrozenTokens) -> Float[Array, "b 1 n"]:
         """Attention of the class token, mean over heads; sums to one."""
@@ -35,7 +38,10 @@ class LowestEntropyAttention(FixedWeights):
     selective one. Its weights are renormalised over the patches.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("class_attention",)
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """That of the class token."""
+        return ("class_attention",)
 
     def weights(self, frozen: FrozenTokens) -> Float[Array, "b 1 n"]:
         """Attention of the class token in the head of lowest entropy; sums to one."""
@@ -56,7 +62,7 @@ class CentralAttention(FixedWeights):
             the weighted average.
     """
 
-    size: Literal[SIZES] = 1
+    size: Size = 1
     scale: Literal["mean", "sum"] = "mean"
 
     @property
@@ -83,8 +89,12 @@ class OracleAttention(FixedWeights):
             is the weighted average, with weights renormalised over the patches.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("oracle_attention",)
     scale: Literal["mean", "sum"] = "mean"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """That of the second encoder."""
+        return ("oracle_attention",)
 
     def weights(self, frozen: FrozenTokens) -> Float[Array, "b 1 n"]:
         """The second encoder's attention, mean over heads; sums to one only with `scale` "sum"."""

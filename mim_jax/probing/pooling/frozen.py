@@ -2,7 +2,8 @@
 
 import dataclasses
 import typing
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import flax.linen as nn
 import flax.struct
@@ -59,25 +60,30 @@ class FrozenTokens(Tokens):
         return self.observations[name]
 
 
+def fields_of(pooling: "Pooling | Callable[..., Pooling]") -> tuple[dataclasses.Field[Any], ...]:
+    """The fields of a pooling or of a class of them: Flax makes dataclasses of modules, unseen by type checkers."""
+    return dataclasses.fields(pooling)  # ty: ignore[invalid-argument-type]
+
+
 class Pooling(nn.Module):
     """From the tokens of an image to one feature: `[b n d]` to `[b e]`, computed in float32.
 
     The options of a pooling are its fields. A field annotated as a `Literal` takes only what stands there.
 
-    Attributes:
-        needs: names of the observations that it reads.
-
     Raises:
         InputError: if a field has a value that it cannot take.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ()
-
     def __post_init__(self) -> None:
-        for option in dataclasses.fields(self):
+        for option in fields_of(self):
             if typing.get_origin(option.type) is Literal:
                 check_choice(option.name, getattr(self, option.name), typing.get_args(option.type))
         super().__post_init__()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the observations that it reads."""
+        return ()
 
     def __call__(self, frozen: FrozenTokens, training: bool = False) -> Float[Array, "b e"]:
         """One feature per image; `training` updates running statistics where a pooling has any."""

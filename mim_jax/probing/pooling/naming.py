@@ -1,6 +1,5 @@
 """Poolings written as text: `name` or `name(option=value, ...)`."""
 
-import dataclasses
 import functools
 import re
 import typing
@@ -8,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from mim_jax.errors import InputError, nearest
-from mim_jax.probing.pooling.frozen import Pooling, check_choice
+from mim_jax.probing.pooling.frozen import Pooling, check_choice, fields_of
 
 Constructor = Callable[..., Pooling]
 
@@ -53,7 +52,7 @@ def options(constructor: Constructor) -> dict[str, Any]:
     kind = constructor.func if isinstance(constructor, functools.partial) else constructor
     return {
         field.name: field.type
-        for field in dataclasses.fields(kind)
+        for field in fields_of(kind)
         if field.name not in given and (field.type in _KINDS or typing.get_origin(field.type) is Literal)
     }
 

@@ -2,11 +2,10 @@
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mim_jax.errors import InputError, nearest
 from mim_jax.ops.attention import Observation, Observer
@@ -80,7 +79,7 @@ def patch_keys(observation: Observation, grid: Pair, prefix: int) -> Float[Array
     return keys.reshape(*keys.shape[:2], -1)
 
 
-def _attention_rows(observation: Observation, rows: Any) -> Float[Array, "b k m n"]:
+def _attention_rows(observation: Observation, rows: Int[np.ndarray, "m"]) -> Float[Array, "b k m n"]:
     """Attention of some queries over all keys."""
     return attention_of_queries(observation.query, observation.key, observation.scale, observation.bias, rows)
 

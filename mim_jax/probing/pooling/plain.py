@@ -1,7 +1,6 @@
 """Poolings of the tokens alone: class token, means, maxima, the middle of the image."""
 
 import functools
-from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mim_jax.errors import InputError
-from mim_jax.probing.pooling.centre import SIZES, central_patches
+from mim_jax.probing.pooling.centre import SIZES, Size, central_patches
 from mim_jax.probing.pooling.frozen import FrozenTokens, Pooling
 
 SMALLEST = 1e-6
@@ -93,7 +92,7 @@ class CentralPatches(Pooling):
         size: rows and columns of the square; `centre.central_patches` says where it lies.
     """
 
-    size: Literal[SIZES] = 1
+    size: Size = 1
 
     def __call__(self, frozen: FrozenTokens, training: bool = False) -> Float[Array, "b d"]:
         """Mean over the central patches; raises InputError if the grid is smaller."""

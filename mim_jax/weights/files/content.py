@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mim_jax.errors import InputError
 from mim_jax.weights.files.tensors import StoredTensor, shown
@@ -12,8 +12,10 @@ MOST_VALUES = 2_000_000
 
 _END = object()
 
+Content = TypeVar("Content")
 
-def walk(content: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
+
+def walk(content: object) -> Iterator[tuple[tuple[Any, ...], Any]]:
     """Every value with its place (the keys and numbers that lead to it), containers before what is in them.
 
     A value that lies in several places comes once for each. Raises InputError for what is nested deeper than
@@ -44,7 +46,7 @@ def place_name(place: tuple[Any, ...]) -> str:
     return shown("/".join(map(str, place)), 160)
 
 
-def checked(content: Any, path: Path) -> Any:
+def checked(content: Content, path: Path) -> Content:
     """`content`, when `walk` can walk it and every tensor in it is possible.
 
     Raises InputError with the file and the tensor's place.

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def sha256_of(files: Iterable[str | Path], stopped: Callable[[], bool] = lambda:
 
 
 @contextlib.contextmanager
-def hashing(files: Iterable[str | Path]) -> Iterator[Callable[[], str]]:
+def hashing(files: Iterable[str | Path]) -> Generator[Callable[[], str]]:
     """Begins `sha256_of` in a thread; what it gives waits for the result. Leaving calls off what is not done yet."""
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:

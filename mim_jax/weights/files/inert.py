@@ -1,13 +1,15 @@
 """What stands for a pickle's classes and objects: names and placeholders that do nothing."""
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mim_jax.weights.files.tensors import MOST_AXES
 
 MOST_KEY_PARTS = 64
+
+Key = TypeVar("Key")
 
 _NO_KEYS = (tuple, frozenset, list, dict, set, bytearray, np.ndarray)
 
@@ -41,20 +43,20 @@ class Opaque:
     items: dict = dataclasses.field(default_factory=dict, repr=False)
     values: list = dataclasses.field(default_factory=list, repr=False)
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: object = None) -> Any:
         """An item or attribute of that name."""
         attributes = self.state if isinstance(self.state, dict) else {}
         return self.items.get(key, attributes.get(key, default))
 
 
-def new_object(kind: Any, *arguments: Any) -> Opaque:
+def new_object(kind: object, *arguments: object) -> Opaque:
     """An inert object of any class, without calling it; raises TypeError if `kind` is no name."""
     if not isinstance(kind, Global):
         raise TypeError("not a class")
     return Opaque(str(kind), arguments)
 
 
-def check_key(key: Any) -> Any:
+def check_key(key: Key) -> Key:
     """A key that is cheap and safe to hash: no nested tuples, whose hash would recurse; raises TypeError."""
     items = key if isinstance(key, tuple) else (key,)
     if len(items) > MOST_KEY_PARTS or any(isinstance(item, _NO_KEYS) for item in items):
@@ -62,7 +64,7 @@ def check_key(key: Any) -> Any:
     return key
 
 
-def integers(values: Any) -> tuple[int, ...]:
+def integers(values: object) -> tuple[int, ...]:
     """`values` if they are a tuple of integers, such as a shape; raises TypeError."""
     if not isinstance(values, tuple) or len(values) > MOST_AXES or any(type(value) is not int for value in values):
         raise TypeError("not a tuple of integers")

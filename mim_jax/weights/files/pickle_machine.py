@@ -26,7 +26,7 @@ class Machine:
     marks: list[list] = dataclasses.field(default_factory=list)
     memo: dict[int, Any] = dataclasses.field(default_factory=dict)
 
-    def push(self, value: Any) -> None:
+    def push(self, value: object) -> None:
         self.stack.append(value)  # looked up now: what made the value may have gone back to an earlier stack
 
     def pop(self, count: int) -> list:
@@ -41,7 +41,7 @@ class Machine:
         values, self.stack = self.stack, self.marks.pop()
         return values
 
-    def call(self, function: Any, arguments: Any) -> Any:
+    def call(self, function: object, arguments: Any) -> Any:
         """What a call gives; raises InputError if it is not on the table."""
         name = function if isinstance(function, Global) else type(function).__name__
         if name not in REBUILDS:

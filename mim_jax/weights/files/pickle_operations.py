@@ -14,7 +14,7 @@ LARGEST_INTEGER_BITS = 8192
 NEWEST_PROTOCOL = 5
 
 
-def _ignore(machine: Machine, argument: Any) -> None:
+def _ignore(machine: Machine, argument: object) -> None:
     """FRAME, and STOP, which the loop looks at itself."""
 
 
@@ -23,7 +23,7 @@ def _protocol(machine: Machine, version: int) -> None:
         raise ValueError("an unknown protocol")
 
 
-def _literal(machine: Machine, value: Any) -> None:
+def _literal(machine: Machine, value: object) -> None:
     machine.push(value)
 
 
@@ -68,18 +68,22 @@ def _recall(machine: Machine, index: int) -> None:
     machine.push(machine.memo[index])
 
 
-def _extend(target: Any, values: list) -> None:
+def _extend(target: object, values: list) -> None:
     known = target.values if isinstance(target, Opaque) else target
     if not isinstance(known, list):
         raise TypeError("no list")
     known.extend(values)
 
 
-def _update(target: Any, values: list) -> None:
+def _update(target: object, values: list) -> None:
     items = target.items if isinstance(target, Opaque) else target
     if not isinstance(items, dict) or len(values) % 2:
         raise TypeError("no dictionary")
     items.update(zip(map(check_key, values[::2]), values[1::2]))
+
+
+def _pop_mark(machine: Machine, _: None) -> None:
+    machine.pop_to_mark()
 
 
 def _append(machine: Machine, _: None) -> None:
@@ -114,7 +118,7 @@ def _dictionary(values: list) -> dict:
     return result
 
 
-def _named(module: Any, name: Any) -> Global:
+def _named(module: object, name: object) -> Global:
     if not (isinstance(module, str) and isinstance(name, str) and len(module) + len(name) <= LONGEST_NAME):
         raise TypeError("not the name of a class or function")
     return Global(module, name)
@@ -191,7 +195,7 @@ OPERATIONS: dict[str, Callable[[Machine, Any], None]] = {
     "TUPLE3": _tuple_of(3),
     "MARK": _mark,
     "POP": _pop,
-    "POP_MARK": lambda machine, _: machine.pop_to_mark() and None,
+    "POP_MARK": _pop_mark,
     "DUP": lambda machine, _: machine.push(machine.stack[-1]),
     **_each("PUT BINPUT LONG_BINPUT", _remember),
     "MEMOIZE": _memoize,

@@ -16,6 +16,7 @@ from mim_jax.weights.files.pickle_operations import OPERATIONS
 
 LONGEST_LINE = 1 << 16  # of the old textual operations
 MOST_OPERATIONS = 2_000_000
+OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 COPIES = 8  # how often, on average, calls may copy what the pickle holds
 
 # What damaged bytes make the functions below raise; a TypeError may also come of what is sound but not known here.
@@ -57,7 +58,7 @@ def load_pickle(file: BufferedIOBase, size: int, where: str, persistent: Callabl
     try:
         for _ in range(MOST_OPERATIONS):
             name = "an unknown operation"
-            opcode = pickletools.code2op[source.read(1).decode("latin-1")]
+            opcode = OPCODES[source.read(1).decode("latin-1")]
             name, action = opcode.name, OPERATIONS.get(opcode.name, _not_supported)
             argument = _argument(opcode, source)
             if name == "STOP":
@@ -80,12 +81,15 @@ def load_pickle(file: BufferedIOBase, size: int, where: str, persistent: Callabl
 def _argument(opcode: pickletools.OpcodeInfo, source: _Source) -> Any:
     if opcode.name in ("GLOBAL", "INST"):  # two lines; pickletools would join them, and take backslashes for escapes
         return source.readline()[:-1].decode("utf-8"), source.readline()[:-1].decode("utf-8")
-    return opcode.arg.reader(source) if opcode.arg else None
+    if opcode.arg is None:
+        return None
+    reader: Callable[[Any], Any] = opcode.arg.reader
+    return reader(source)
 
 
 def _not_supported(machine: Machine, argument: object) -> None:
     raise TypeError("an operation that is left out")
 
 
-def _no_storages(identity: Any) -> Any:
+def _no_storages(identity: object) -> Any:
     raise ValueError("a storage where there can be none")

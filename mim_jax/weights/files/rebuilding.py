@@ -20,7 +20,7 @@ def dictionary(pairs: Any = ()) -> dict:
     return {check_key(key): value for key, value in (pairs.items() if isinstance(pairs, dict) else pairs)}
 
 
-def set_state(target: Any, state: Any) -> None:
+def set_state(target: object, state: object) -> None:
     """Gives a rebuilt object its state; attributes of dicts and tensors are left out. Raises TypeError."""
     if isinstance(target, Opaque):
         target.state = state
@@ -30,7 +30,7 @@ def set_state(target: Any, state: Any) -> None:
         raise TypeError("no object with a state")
 
 
-def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
+def _encoded(text: Any, encoding: object = "latin1") -> bytes:
     """Bytes, which protocols before 3 pickle as text."""
     if encoding not in ("latin1", "latin-1", "utf-8", "utf8", "ascii"):
         raise ValueError("an unusual encoding")
@@ -53,11 +53,11 @@ def _plain_bytes() -> bytes:
     return b""
 
 
-def _plain_bytearray(data: Any = b"", encoding: Any = "latin1") -> bytearray:
+def _plain_bytearray(data: object = b"", encoding: object = "latin1") -> bytearray:
     return bytearray(_encoded(data, encoding) if isinstance(data, str) else binary(data))
 
 
-def _reconstructed(kind: Any, base: Any, state: Any = None) -> Opaque:
+def _reconstructed(kind: object, base: object, state: object = None) -> Opaque:
     """copyreg's way to make an object before its state is set."""
     return new_object(kind, state)
 

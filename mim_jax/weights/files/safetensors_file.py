@@ -89,7 +89,7 @@ def _header(path: Path, text: bytes) -> dict[str, Any]:
     return header
 
 
-def _integers(values: Any) -> bool:
+def _integers(values: object) -> bool:
     return (
         isinstance(values, list)
         and len(values) <= MOST_AXES
@@ -97,7 +97,7 @@ def _integers(values: Any) -> bool:
     )
 
 
-def _place(path: Path, name: str, entry: Any, size: int) -> tuple[int, int]:
+def _place(path: Path, name: str, entry: object, size: int) -> tuple[int, int]:
     """Where a tensor's bytes begin and end behind the header."""
     if not isinstance(entry, dict) or set(entry) != _FIELDS or not _integers(entry["shape"]):
         raise _damaged(path, f"the entry of {shown(name)} is not a dtype, a shape and offsets")

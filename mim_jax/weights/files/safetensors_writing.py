@@ -109,4 +109,4 @@ def _write(path: Path, offset: int, tensor: _Tensor) -> None:
     with open(path, "r+b") as file:
         file.seek(offset + tensor.begin)
         for piece in pieces(array, tensor.dtype):
-            file.write(memoryview(piece.view(np.uint8)))
+            file.write(piece.view(np.uint8).data)

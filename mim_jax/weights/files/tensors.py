@@ -60,7 +60,7 @@ class FileStorage:
         try:
             with open(self.path, "rb") as file:
                 file.seek(self.offset + begin)
-                count = file.readinto(data)
+                count = file.readinto(data.data)
         except OSError as error:
             raise unreadable(self.path, error) from error
         if count != len(data):

@@ -5,7 +5,7 @@ Each function raises TypeError for arguments that make no sense.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from mim_jax.weights.files.inert import Global, Opaque, integers
 from mim_jax.weights.files.tensors import DTYPES, Storage, StoredTensor
 
 MOST_ARGUMENTS = 16
+
+Rebuilt = TypeVar("Rebuilt")
 
 # Classes of torch's storages, and what they hold; new files have untyped ones, with the type at the tensor.
 STORAGE_DTYPES = {
@@ -41,25 +43,44 @@ class TypedStorage:
     swapped: bool = False
 
 
-def _tensor(kept: Any, offset: Any, size: Any, stride: Any, *, dtype: np.dtype | None = None) -> StoredTensor:
+def _tensor(
+    kept: object, offset: object, size: object, stride: object, *, dtype: np.dtype | None = None
+) -> StoredTensor:
     if not isinstance(kept, TypedStorage):
         raise TypeError("not a storage")
     (offset,) = integers((offset,))
     return StoredTensor(integers(size), dtype or kept.dtype, kept.storage, integers(stride), offset, kept.swapped)
 
 
-def _tensor_v2(kept, offset, size, stride, requires_grad, hooks, metadata=None) -> StoredTensor | Opaque:
+def _tensor_v2(
+    kept: object,
+    offset: object,
+    size: object,
+    stride: object,
+    requires_grad: object,
+    hooks: object,
+    metadata: object = None,
+) -> StoredTensor | Opaque:
     """A tensor; one whose numbers are to be conjugated or negated when it is used stays opaque."""
     return Opaque("torch.Tensor") if metadata else _tensor(kept, offset, size, stride)
 
 
-def _tensor_v3(kept, offset, size, stride, requires_grad, hooks, dtype, metadata=None) -> StoredTensor | Opaque:
+def _tensor_v3(
+    kept: object,
+    offset: object,
+    size: object,
+    stride: object,
+    requires_grad: object,
+    hooks: object,
+    dtype: object,
+    metadata: object = None,
+) -> StoredTensor | Opaque:
     """A tensor of a type that has no class of storage."""
     known = DTYPES.get(dtype.name) if isinstance(dtype, Global) and dtype.module == "torch" else None
     return Opaque("torch.Tensor") if metadata or known is None else _tensor(kept, offset, size, stride, dtype=known)
 
 
-def _first(value: Any, *rest: Any) -> Any:
+def _first(value: Rebuilt, *rest: object) -> Rebuilt:
     """The tensor inside a parameter, or the array or tensor that was on another device."""
     return value
 
@@ -82,7 +103,7 @@ PARTIAL = "Partial"
 """End of the name of a placement whose local numbers are summands."""
 
 
-def tensor_subclass(function: Any, kind: Any, arguments: Any, state: Any) -> Any:
+def tensor_subclass(function: object, kind: object, arguments: Any, state: object) -> Any:
     """The plain tensor inside an object of a subclass."""
     if not isinstance(function, Global) or function.module != "torch._utils" or len(arguments) > MOST_ARGUMENTS:
         raise TypeError("not a way to rebuild a tensor")
@@ -91,7 +112,7 @@ def tensor_subclass(function: Any, kind: Any, arguments: Any, state: Any) -> Any
     return TENSORS[function.name](*arguments)
 
 
-def _distributed(kind: Any, arguments: Any, state: Any) -> StoredTensor | Opaque:
+def _distributed(kind: object, arguments: Any, state: object) -> StoredTensor | Opaque:
     """A distributed tensor of which this process held everything; any other one stays opaque."""
     attributes = next(
         (part for part in (state if isinstance(state, tuple) else (state,)) if isinstance(part, dict)), {}

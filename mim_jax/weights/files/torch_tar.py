@@ -100,6 +100,7 @@ def _storages(part: _Part) -> dict[int, TypedStorage]:
         found[key] = part.storage(*integers((key, 0, *part.numbers(1))), STORAGE_DTYPES[kind.name])
     for key, root, first, count in map(integers, part.pickle()):
         kept = found[root].storage
+        assert isinstance(kept, FileStorage)  # as `part.storage` makes them
         whole = dataclasses.replace(part, begin=kept.offset, end=kept.offset + kept.size)
         found[key] = whole.storage(key, first, count, found[root].dtype.name)
     return found

@@ -5,6 +5,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ class ZipEntry(FileStorage):
         data = super().read(begin, end)
         if not self.checked:
             whole = len(data) == self.size
-            self._check(self.size, zlib.crc32(data) if whole else self._checksum())
+            self._check(self.size, zlib.crc32(data.data) if whole else self._checksum())
         return data
 
     def _inflated(self, begin: int, end: int) -> UInt8[np.ndarray, " bytes"]:
@@ -121,7 +122,7 @@ def zip_entries(path: Path) -> dict[str, ZipEntry]:
     return entries
 
 
-def _data_offset(file, info: zipfile.ZipInfo) -> int:
+def _data_offset(file: BufferedIOBase, info: zipfile.ZipInfo) -> int:
     """Where an entry's data begin, behind the header in front of them."""
     file.seek(info.header_offset)
     magic, name, extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))

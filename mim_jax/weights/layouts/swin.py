@@ -1,5 +1,7 @@
 """Swin Transformers of both versions, in the names of their authors, timm and Hugging Face."""
 
+from functools import partial
+
 from mim_jax.weights.layouts.layout import BUFFERS, Layout
 
 EMBEDDING = """
@@ -118,51 +120,53 @@ def _layouts(version: int) -> tuple[Layout, ...]:
     name, title = ("swinv2", "Swin V2") if second else ("swin", "Swin")
     encoder = (EMBEDDING, MASK_TOKEN, BLOCKS, positions)
     fields = {"version": version, "embedding_init": "torch_default"}
-    common = {"family": "swin_transformer", "extras": BUFFERS, "fields": fields}
-    original = common | {"aliases": OTHER_NAMES, "prefixes": ("encoder.",)}
-    hugging_face = common | {"aliases": VERSION_5, "prefixes": (f"{name}.",), "front": f"{name}."}
-    classifier, simmim = {"method": "supervised", "readout": "mean"}, {"method": "simmim"}
+    common = partial(Layout, family="swin_transformer", extras=BUFFERS, fields=fields)
+    original = partial(common, aliases=OTHER_NAMES, prefixes=("encoder.",))
+    hugging_face = partial(common, aliases=VERSION_5, prefixes=(f"{name}.",), front=f"{name}.")
     return (
-        Layout(
+        original(
             name,
             f"{title} in the names of its authors (and older timm)",
             pages=(*encoder, MERGING, HEAD),
             required=(*required, MERGES),
             absent=(*absent, "decoder.0.weight", "head.fc.weight"),
-            **original | classifier,
+            method="supervised",
+            readout="mean",
         ),
-        Layout(
+        original(
             f"simmim_{name}",
             f"SimMIM on {title}",
             pages=(*encoder, MERGING, DECODER),
             required=(*required, MERGES, "decoder.0.weight"),
             absent=absent,
             front="encoder.",
-            **original | simmim,
+            method="simmim",
         ),
-        Layout(
+        common(
             f"timm_{name}",
             f"{title} in the names of timm",
             pages=(*encoder, TIMM_MERGING, TIMM_HEAD),
             required=(*required, "layers.1.downsample.reduction.weight"),
             absent=(*absent, MERGES),
-            **common | classifier,
+            method="supervised",
+            readout="mean",
         ),
-        Layout(
+        hugging_face(
             f"hf_{name}",
             f"{title} of Hugging Face",
             pages=(HUGGING_FACE, hugging_face_positions, HUGGING_FACE_HEAD),
             required=(*hugging_face_required, HUGGING_FACE_MERGES),
             absent=(*hugging_face_absent, "decoder.0.weight"),
-            **hugging_face | classifier,
+            method="supervised",
+            readout="mean",
         ),
-        Layout(
+        hugging_face(
             f"hf_{name}_masked",
             f"{title} for masked image modeling of Hugging Face",
             pages=(HUGGING_FACE, hugging_face_positions, DECODER),
             required=(*hugging_face_required, HUGGING_FACE_MERGES, "decoder.0.weight"),
             absent=hugging_face_absent,
-            **hugging_face | simmim,
+            method="simmim",
         ),
     )
 

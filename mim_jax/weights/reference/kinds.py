@@ -4,6 +4,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mim_jax.models.swin_config import SwinConfig
+from mim_jax.models.vit_config import VisionTransformerConfig
+from mim_jax.pretraining.mae import MaskedAutoencoder
 from mim_jax.pretraining.supervised import Supervised
 from mim_jax.weights.methods import METHODS
 from mim_jax.weights.model import Model
@@ -62,19 +65,26 @@ def _common_fields(model: Model) -> dict[str, Any]:
 
 def _swin_fields(model: Model) -> dict[str, Any]:
     config = model.encoder_config
+    assert isinstance(config, SwinConfig)
     return _common_fields(model) | {
         "embed_dim": config.width,
         "depths": list(config.depths),
         "num_heads": list(config.num_heads),
-        "window_size": config.window[0],
+        "window_size": config.window_sides[0],
         "mlp_ratio": config.mlp_ratio,
         "use_absolute_embeddings": config.position == "learned",
         "pretrained_window_sizes": list(config.pretrained_windows or [0] * len(config.depths)),
     }
 
 
+def _vit(model: Model) -> VisionTransformerConfig:
+    """The configuration of a Vision Transformer: the kinds below have told it from a Swin."""
+    assert isinstance(model.encoder_config, VisionTransformerConfig)
+    return model.encoder_config
+
+
 def _vit_fields(model: Model) -> dict[str, Any]:
-    config = model.encoder_config
+    config = _vit(model)
     return _common_fields(model) | {
         "hidden_size": config.width,
         "num_hidden_layers": config.depth,
@@ -84,7 +94,7 @@ def _vit_fields(model: Model) -> dict[str, Any]:
 
 
 def _beit_fields(model: Model) -> dict[str, Any]:
-    config = model.encoder_config
+    config = _vit(model)
     return _vit_fields(model) | {
         "use_mask_token": config.mask_token,
         "use_absolute_position_embeddings": config.position != "none",
@@ -96,7 +106,7 @@ def _beit_fields(model: Model) -> dict[str, Any]:
 
 
 def _dinov2_fields(model: Model) -> dict[str, Any]:
-    config = model.encoder_config
+    config = _vit(model)
     return _vit_fields(model) | {
         "mlp_ratio": _whole_ratio(config.width, int(config.width * config.mlp_ratio), config.mlp == "swiglu"),
         "use_swiglu_ffn": config.mlp == "swiglu",
@@ -112,14 +122,16 @@ def _whole_ratio(width: int, hidden: int, gated: bool) -> int:
 
 
 def _mae_fields(model: Model) -> dict[str, Any]:
-    decoder = model.objective.decoder_config
+    objective = model.objective
+    assert isinstance(objective, MaskedAutoencoder)
+    decoder = objective.decoder_config
     return _vit_fields(model) | {
         "decoder_hidden_size": decoder.width,
         "decoder_num_hidden_layers": decoder.depth,
         "decoder_num_attention_heads": decoder.num_heads,
         "decoder_intermediate_size": int(decoder.width * decoder.mlp_ratio),
-        "mask_ratio": model.objective.mask_ratio,
-        "norm_pix_loss": model.objective.normalise_target,
+        "mask_ratio": objective.mask_ratio,
+        "norm_pix_loss": objective.normalise_target,
     }
 
 

@@ -5,7 +5,7 @@ import inspect
 import json
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def _load(kind: Any, folder: Path, missing: str = UNUSED, beyond: str = ".*") ->
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """No reports and no progress bars of transformers."""
     logging = library("transformers").utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
