@@ -1,6 +1,6 @@
 """MAE on CIFAR-10 with a small Vision Transformer.
 
-python main.py --config=configs/cifar10/mae.py --workdir=runs/cifar10/mae --config.data.source=data/cifar10
+python main.py --config=configs/cifar10/mae.py --workdir=runs/cifar10/mae
 """
 
 from configs.cifar10.small import small_decoder, small_run, small_vit

@@ -1,6 +1,6 @@
 """SimMIM on CIFAR-10 with a small Swin Transformer.
 
-python main.py --config=configs/cifar10/simmim_swin.py --workdir=runs/cifar10/simmim_swin --config.data.source=data/cifar10
+python main.py --config=configs/cifar10/simmim_swin.py --workdir=runs/cifar10/simmim_swin
 """
 
 from configs.cifar10.small import small_masks, small_run, small_swin

@@ -1,6 +1,6 @@
 """SimMIM on CIFAR-10 with a small Swin Transformer V2 and a locally normalised target.
 
-python main.py --config=configs/cifar10/simmim_swinv2.py --workdir=runs/cifar10/simmim_swinv2 --config.data.source=data/cifar10
+python main.py --config=configs/cifar10/simmim_swinv2.py --workdir=runs/cifar10/simmim_swinv2
 """
 
 from configs.cifar10.small import small_masks, small_run, small_swin

@@ -1,6 +1,6 @@
 """Supervised training on CIFAR-10 with a small Vision Transformer, to compare the others with.
 
-python main.py --config=configs/cifar10/supervised.py --workdir=runs/cifar10/supervised --config.data.source=data/cifar10
+python main.py --config=configs/cifar10/supervised.py --workdir=runs/cifar10/supervised
 """
 
 from configs.cifar10.small import small_run, small_vit

@@ -1,6 +1,6 @@
 """LUT on Imagenette with a small Vision Transformer.
 
-python main.py --config=configs/imagenette/lut.py --workdir=runs/imagenette/lut --config.data.source=data/imagenette224
+python main.py --config=configs/imagenette/lut.py --workdir=runs/imagenette/lut
 """
 
 from configs.imagenette.small import small_decoder, small_run, small_vit

@@ -1,6 +1,6 @@
 """MAE on Imagenette with a small Vision Transformer.
 
-python main.py --config=configs/imagenette/mae.py --workdir=runs/imagenette/mae --config.data.source=data/imagenette224
+python main.py --config=configs/imagenette/mae.py --workdir=runs/imagenette/mae
 """
 
 from configs.imagenette.small import small_decoder, small_run, small_vit

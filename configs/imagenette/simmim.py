@@ -1,6 +1,6 @@
 """SimMIM on Imagenette with a small Vision Transformer.
 
-python main.py --config=configs/imagenette/simmim.py --workdir=runs/imagenette/simmim --config.data.source=data/imagenette224
+python main.py --config=configs/imagenette/simmim.py --workdir=runs/imagenette/simmim
 """
 
 from configs.imagenette.small import small_run, small_vit

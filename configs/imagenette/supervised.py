@@ -1,6 +1,6 @@
 """Supervised training on Imagenette with a small Vision Transformer, to compare the others with.
 
-python main.py --config=configs/imagenette/supervised.py --workdir=runs/imagenette/supervised --config.data.source=data/imagenette224
+python main.py --config=configs/imagenette/supervised.py --workdir=runs/imagenette/supervised
 """
 
 from configs.imagenette.small import small_run, small_vit

@@ -112,7 +112,7 @@ def test_workdir_that_is_a_file(tmp_path):
 
 def test_command_line_prints_one_sentence_and_fails(tmp_path):
     for arguments, sentence in [
-        ([*command(tmp_path), "--config.model.widht=3"], "unknown configuration key 'config.model.widht'; did you mean 'config.model.width'?"),
+        ([*command(tmp_path), "--config.model.widht=3"], "'config.model.widht'; did you mean 'config.model.width'?"),
         (
             [*command(tmp_path)[:1], "main.py", "--config=configs/nosuch.py"],
             "No such file or directory: 'configs/nosuch.py'",
