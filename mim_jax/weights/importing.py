@@ -13,13 +13,7 @@ from flax.traverse_util import unflatten_dict
 from mim_jax.errors import InputError
 from mim_jax.models.build import family
 from mim_jax.models.presets import nearest_preset, preset
-from mim_jax.weights.architecture import (
-    Architecture,
-    checked_statements,
-    from_hugging_face,
-    from_training_arguments,
-    work_out,
-)
+from mim_jax.weights.architecture import Architecture, work_out
 from mim_jax.weights.arrangement import arrange, contiguous
 from mim_jax.weights.evidence import Evidence
 from mim_jax.weights.files.checkpoint_file import CheckpointFile, open_checkpoint
@@ -29,6 +23,7 @@ from mim_jax.weights.model import Model, parameter_shapes
 from mim_jax.weights.recognition import recognise
 from mim_jax.weights.rules import Rule
 from mim_jax.weights.state_dicts import StateDict, find_state_dicts, is_tensor, select_state_dict
+from mim_jax.weights.stated.reading import read_statements
 
 DTYPES = ("float32", "bfloat16", "float16", "float64", "keep")
 """Types that weights can be given; "keep" leaves every array in the type that it has in the file."""
@@ -167,26 +162,23 @@ def _understand(file: CheckpointFile, options: Options) -> Import:
     arrays = {
         path: shapes[_first(parts)] for path, parts in targets.items() if _complete(parts) and _first(parts) in shapes
     }
+    if "encoder/patch_embed/kernel" not in arrays:
+        raise InputError("it lacks a patch embedding, without which its architecture cannot be told")
+    stated = read_statements(file, layout, arrays, options.stated)
     evidence = Evidence(
         arrays,
         {name: shape for name, shape in shapes.items() if layout.is_extra(name)},
-        _given(file, layout, arrays, options),
+        stated.values,
         lambda path: _values(names[_first(targets[path])]),
+        sources=stated.sources,
+        read_buffer=lambda name: _values(names[name]),
+        unplaced_prefix=layout.unplaced_prefix,
     )
-    architecture = work_out(layout, evidence, file.preprocessor)
+    architecture = work_out(layout, evidence)
     entries = match(layout, names, parameter_shapes(architecture.encoder, architecture.objective))
     not_used = left_out(layout, names, entries, options.lenient)
-    notes = (*_other_networks(found, network), *evidence.assumed, *not_used)
+    notes = (*_other_networks(found, network), *stated.notes, *evidence.assumed, *not_used)
     return Import(file, network.place, layout, architecture, entries, notes, options)
-
-
-def _given(file: CheckpointFile, layout: Layout, arrays: Mapping[str, Any], options: Options) -> dict[str, Any]:
-    """What is stated: by the file, by a configuration beside it, by the user, who has the last word."""
-    if "encoder/patch_embed/kernel" not in arrays:
-        raise InputError("it lacks a patch embedding, without which its architecture cannot be told")
-    by_file = from_training_arguments(file.content, arrays) if layout.family == "vision_transformer" else {}
-    by_user = checked_statements(options.stated, layout.family)
-    return by_file | from_hugging_face(file.config, layout.family) | by_user
 
 
 def _first(parts: Mapping[str, tuple[Rule, int]]) -> str:

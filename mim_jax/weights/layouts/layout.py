@@ -41,6 +41,7 @@ class Layout:
         method: objective that the arrays beyond the encoder belong to: "mae", "simmim", "lut" or "supervised".
         fields: fields of the encoder that neither names nor shapes can tell.
         readout: how a classifier of this layout reads its encoder, where names cannot tell.
+        unplaced_prefix: whether its prefix tokens may have no positions of their own.
         mean: what the pixels of its images are centred by.
         std: what they are divided by.
     """
@@ -60,6 +61,7 @@ class Layout:
     method: str = ""
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
     readout: str = ""
+    unplaced_prefix: bool = False
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
