@@ -16,7 +16,7 @@ import numpy as np
 from mim_jax.errors import InputError
 from mim_jax.weights import importing
 from mim_jax.weights.converting import parse_statements
-from mim_jax.weights.files.safetensors_file import write_safetensors
+from mim_jax.weights.files.safetensors_writing import write_safetensors
 from mim_jax.weights.loading import load
 from mim_jax.weights.model import Model
 from tests import golden_cases as golden
