@@ -25,7 +25,7 @@ FIELDS: dict[str, Callable[[Evidence], dict[str, Any]]] = {
 """Family to what finds its fields."""
 
 SHOWN = (
-    "version", "width", "channels", "patch_size", "depth", "depths", "class_token", "distillation_token", "registers",
+    "version", "width", "channels", "patch_size", "depths", "class_token", "distillation_token", "registers",
     "query_key_norm", "mlp", "relative_position_bias", "final_norm", "mask_token",
 )  # fmt: skip
 """Fields that arrays tell for sure: whoever states them otherwise speaks of another file."""
