@@ -20,9 +20,7 @@ from mim_jax.analysis.report import Configuration, Figure, Part, Section, Table,
 from mim_jax.analysis.style import save_figure
 from mim_jax.experiments.probe_settings import ProbeSettings
 from mim_jax.probing.logistic import HELD_OUT_FRACTION
-
-TITLES = {"trained": "Trained heads", "k-NN": "Nearest neighbours", "logistic": "Logistic regression"}
-"""What a section on a protocol is called."""
+from mim_jax.probing.text import TITLES
 
 ACCURACY = (
     "Top-1 accuracy on {images} test images; intervals are 95% Wilson intervals over test images: how far another test "

@@ -14,7 +14,7 @@ from mim_jax.analysis.result import layout_of
 from mim_jax.analysis.style import save_figure
 from mim_jax.experiments.learner import Learner
 from mim_jax.models.build import family
-from mim_jax.probing.text import grid_by_labels
+from mim_jax.probing.text import TITLES, grid_by_labels
 from mim_jax.training.metrics import read_metrics
 
 METHODS = {"mae": "MAE", "simmim": "SimMIM", "lut": "LUT", "supervised": "Supervised training"}
@@ -77,7 +77,7 @@ def _summary(run: RunReport) -> str:
     whole = run.probes[run.probes["labels_per_class"].isna()]
     for protocol, rows in whole.groupby("protocol", sort=False):
         shares = ", ".join(f"{row.encoder} {row.accuracy:.1%}" for row in rows.itertuples())
-        text += f" Test accuracy by {protocol} probe with all labels: {shares}."
+        text += f" Test accuracy by {TITLES[protocol].lower()} with all labels: {shares}."
     return text
 
 

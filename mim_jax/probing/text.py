@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+TITLES = {"trained": "Trained heads", "k-NN": "Nearest neighbours", "logistic": "Logistic regression"}
+"""What a protocol is called in a report."""
+
 
 def text_by_reading(table: pd.DataFrame) -> str:
     """The table for a terminal: readings down, encoders across, accuracies in percent."""
