@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
 from flax.traverse_util import flatten_dict
 
 from mim_jax.errors import InputError
@@ -58,17 +56,11 @@ def _check(entry: Entry) -> None:
     for name, part in zip(map(shown, entry.names), entry.parts):
         if not is_tensor(part):
             raise InputError(f"{name} is no array but {what_is(part)}")
-        if not _is_floating(part.dtype):
-            raise InputError(f"{name} has numbers of type {part.dtype}, which cannot be weights")
         if tuple(part.shape) != wanted:
             raise InputError(
                 f"{name} has shape {list(part.shape)}, but {list(wanted)} is needed beside the other weights; "
                 "the architecture is another one"
             )
-
-
-def _is_floating(dtype: np.dtype) -> bool:
-    return jax.dtypes.issubdtype(dtype, np.floating)
 
 
 def left_out(
