@@ -99,7 +99,6 @@ def convert_adapted(
     check_output(output, overwrite)
     with _hashed(source, digest) as (file, digest):
         model = adapted(understand(file, options).model(), changes, keep_head=keep_head)
-        origin = model.origin | {"sha256": digest(), "notes": list(model.notes)}
-        model = dataclasses.replace(model, origin=origin)
+        model = dataclasses.replace(model, origin=model.origin | {"sha256": digest()})
         save_model(model, output, overwrite=overwrite)
     return model

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from mim_jax.errors import InputError
+from mim_jax.weights.files.tensors import shown
+from mim_jax.weights.stated.values import MOST_BLOCKS
 
 Shape = tuple[int, ...]
 
@@ -60,10 +62,16 @@ class Evidence:
             raise InputError(f"it lacks what becomes {path}, without which its architecture cannot be told")
         return self.arrays[path]
 
-    def count(self, expression: str) -> int:
-        """One more than the largest number that a regular expression finds in our paths, 0 without any."""
-        found = [re.match(expression, path) for path in self.arrays]
-        return max((int(match[1]) + 1 for match in found if match), default=0)
+    def count(self, expression: str, most: int = MOST_BLOCKS) -> int:
+        """One more than the largest number that a regular expression finds in our paths, 0 without any.
+
+        Raises InputError for more than can be.
+        """
+        found = [(int(match[1]) + 1, path) for path in self.arrays if (match := re.match(expression, path))]
+        count, path = max(found, default=(0, ""))
+        if count > most:
+            raise InputError(f"one of its names becomes {shown(path)}, and of these at most {most} are possible")
+        return count
 
     def buffer(self, expression: str) -> str | None:
         """The first array left out whose name matches."""

@@ -3,6 +3,9 @@
 import re
 from collections.abc import Mapping
 
+import jax
+import numpy as np
+
 from mim_jax.errors import InputError
 from mim_jax.weights.arrangement import axes_there
 from mim_jax.weights.files.tensors import shown
@@ -59,12 +62,14 @@ def check_axes(
     values: Mapping[str, object],
     own: Mapping[str, str],
 ) -> None:
-    """Raises InputError, naming the array, for one without numbers or with other axes than its rule has."""
+    """Raises InputError, naming the array, for one of no such numbers, or with other axes than its rule has."""
     for path, parts in targets.items():
         for name, (rule, _) in parts.items():
-            value = values[name]
+            value, theirs = values[name], shown(own[name], 160)
             if is_tensor(value):
-                _check(shown(own[name], 160), path, tuple(value.shape), axes_there(rule.pattern, len(rule.sources)))
+                if not jax.dtypes.issubdtype(value.dtype, np.floating):
+                    raise InputError(f"{theirs} has numbers of type {value.dtype}, which cannot be weights")
+                _check(theirs, path, tuple(value.shape), axes_there(rule.pattern, len(rule.sources)))
 
 
 def _check(name: str, path: str, shape: Shape, axes: list[str]) -> None:

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
 from flax.traverse_util import flatten_dict
 
 from mim_jax.errors import InputError
@@ -59,8 +57,6 @@ def _entry(path: str, shape: tuple[int, ...], rule: Rule, parts: Mapping[str, ob
         name = shown(own)
         if not is_tensor(part):
             raise InputError(f"{name} is no array but {what_is(part)}")
-        if not _is_floating(part.dtype):
-            raise InputError(f"{name} has numbers of type {part.dtype}, which cannot be weights")
         if tuple(part.shape) != wanted:
             raise InputError(
                 f"{name} has shape {list(part.shape)}, but {list(wanted)} is needed beside the other weights; "
@@ -68,10 +64,6 @@ def _entry(path: str, shape: tuple[int, ...], rule: Rule, parts: Mapping[str, ob
             )
         checked.append(part)
     return Entry(path, shape, rule, tuple(parts), tuple(checked))
-
-
-def _is_floating(dtype: np.dtype) -> bool:
-    return jax.dtypes.issubdtype(dtype, np.floating)
 
 
 def left_out(

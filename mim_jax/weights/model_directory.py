@@ -94,7 +94,7 @@ def save_model(model: Model, folder: str | Path, *, overwrite: bool = False) -> 
         model.objective,
         model.preprocessing,
         name=model.name,
-        origin=model.origin,
+        origin=model.origin | {"notes": list(model.notes)},
         parameters={"file": PARAMETERS},
     )
     arrays = {path: np.asarray(leaf) for path, leaf in flatten_dict(model.parameters, sep="/").items()}
@@ -113,13 +113,14 @@ def read_model_directory(folder: Path) -> Model:
         objective = make_objective(_tuples(description.get("method")), encoder)
         preprocessing = Preprocessing(**_tuples(description["preprocessing"]))
         place = description["parameters"]
-        name, origin = description["name"], description["origin"]
+        name, origin = description["name"], dict(description["origin"])
+        notes = tuple(map(str, origin.pop("notes", ())))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{folder / DESCRIPTION} does not describe a model: {error}; write it anew by the command that made it"
         ) from error
     parameters = _read_parameters(folder, place, parameter_shapes(encoder, objective))
-    return Model(encoder, parameters, preprocessing, objective, name, origin)
+    return Model(encoder, parameters, preprocessing, objective, name, origin, notes)
 
 
 def _tuples(value: Any) -> Any:

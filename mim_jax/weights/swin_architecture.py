@@ -5,6 +5,7 @@ from typing import Any
 
 from mim_jax.errors import InputError
 from mim_jax.weights.evidence import Evidence, ratio
+from mim_jax.weights.stated.values import MOST_STAGES
 from mim_jax.weights.swin_size import image_size
 
 Pair = tuple[int, int]
@@ -13,7 +14,7 @@ Pair = tuple[int, int]
 def swin_transformer_fields(evidence: Evidence) -> dict[str, Any]:
     """Fields of a `SwinConfig` that names and shapes tell; raises InputError for what must be stated."""
     width, channels, *patch = evidence.shape("encoder/patch_embed/kernel")
-    stages = evidence.count(r"encoder/stage(\d+)/blocks")
+    stages = evidence.count(r"encoder/stage(\d+)/blocks", MOST_STAGES)
     fields: dict[str, Any] = {
         "width": width,
         "channels": channels,

@@ -60,6 +60,8 @@ def _bias_kind(evidence: Evidence) -> str:
 def _mlp(evidence: Evidence, width: int) -> dict[str, Any]:
     gated = f"{BLOCK}/mlp/w12/kernel" in evidence
     hidden = evidence.shape(f"{BLOCK}/mlp/{'w12' if gated else 'fc1'}/kernel")[0]
+    if gated and hidden % 2:
+        raise InputError(f"the first layer of its SwiGLU has {hidden} outputs, which are no gates and as many values")
     return {"mlp": "swiglu" if gated else "gelu", "mlp_ratio": ratio(hidden, width)}
 
 

@@ -69,8 +69,8 @@ def grids(patches: int) -> Iterator[Pair]:
 
 
 def _stated_grid(evidence: Evidence, fields: dict[str, Any]) -> Pair:
-    (height, width), patch = evidence.given["image_size"], evidence.given.get("patch_size", fields["patch_size"])
-    return height // patch[0], width // patch[1]
+    (height, width), (rows, columns) = evidence.given["image_size"], fields["patch_size"]
+    return height // rows, width // columns
 
 
 def _stated(evidence: Evidence, fields: dict[str, Any], rows: int, prefixes: list[int]) -> tuple[int, Pair]:

@@ -159,6 +159,28 @@ def test_arrays_of_odd_shapes_are_named(tmp_path, name, shape, said):
         assert said in refused(tmp_path, small.vit() | {name: np.ones(shape, np.float32)}, stated=STATED | stated)
 
 
+@pytest.mark.parametrize("number", ["123456789", "9" * 20])
+def test_a_number_beyond_all_blocks_is_named(tmp_path, number):
+    name = f"blocks.{number}.norm1.weight"
+    said = refused(tmp_path, small.vit() | {name: np.ones(small.WIDTH, np.float32)})
+    assert f"encoder/blocks/{number}/norm1/scale, and of these at most 1000" in said
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "int64", "bool"])
+def test_numbers_of_another_type_are_named(tmp_path, dtype):
+    table = small.vit()["pos_embed"].astype(dtype)
+    assert f"pos_embed has numbers of type {dtype}" in refused(tmp_path, small.vit() | {"pos_embed": table})
+
+
+def test_a_gate_needs_two_halves(tmp_path):
+    arrays = {name: value for name, value in small.vit().items() if ".mlp." not in name}
+    arrays |= {f"blocks.0.ls{n}.gamma": np.ones(small.WIDTH, np.float32) for n in (1, 2)}
+    arrays |= {"mask_token": np.ones((1, small.WIDTH), np.float32)}
+    arrays |= small.dense(small.Draw(4), "blocks.0.mlp.w12", 1, small.WIDTH)
+    arrays |= small.dense(small.Draw(5), "blocks.0.mlp.w3", small.WIDTH, 1)
+    assert "the first layer of its SwiGLU has 1 outputs" in refused(tmp_path, arrays)
+
+
 def test_arrays_without_numbers_are_a_shard(tmp_path):
     empty = {name: np.zeros(0, np.float32) for name in small.vit()}
     assert "ZeRO-3" in refused(tmp_path, {"module": empty, "buffers": {}})
