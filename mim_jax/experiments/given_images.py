@@ -122,7 +122,7 @@ def _pixels(array: np.ndarray) -> UInt8[np.ndarray, "..."]:
         raise InputError(f"images are {array.dtype} of the shape {list(array.shape)}; {WANTED}")
     low, high = array.min(), array.max()
     if array.dtype.kind == "f":
-        raise InputError(_floats(array.dtype, low, high))
+        raise InputError(_floats(array.dtype, float(low), float(high)))
     if low < 0 or high > 255:
         raise InputError(f"images are {array.dtype} from {low} to {high}; pass pixels scaled to 0..255, as uint8")
     if high == 1:
