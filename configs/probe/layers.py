@@ -1,4 +1,4 @@
-"""Class token and mean of every block, by nearest neighbours and a linear probe.
+"""Class token and mean of every block, by nearest neighbours and logistic regression.
 
 python main.py --config=configs/probe/layers.py --encoder=MAE=runs/mae_vit_b16 --config.data.source=data/imagenet
 """

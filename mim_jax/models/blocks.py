@@ -57,10 +57,11 @@ class BlockConfig:
 
     Attributes:
         attention: its attention layer.
-        mlp: "gelu", two layers with a GELU between, or "swiglu", the gated one.
+        mlp: "gelu", two layers with an activation between, or "swiglu", the gated one.
         mlp_ratio: width of what the first layer of the MLP makes, over the token width; a gate takes half of it.
         layer_scale: what the factors on the branches start with; 0 for no factors.
         norm_epsilon: epsilon of the norms.
+        activation: between the two layers, a name of `ops.activations.ACTIVATIONS`.
     """
 
     attention: AttentionConfig
@@ -68,6 +69,7 @@ class BlockConfig:
     mlp_ratio: float = 4.0
     layer_scale: float = 0.0
     norm_epsilon: float = 1e-6
+    activation: str = "gelu"
 
 
 class Block(nn.Module):
@@ -102,7 +104,7 @@ class Block(nn.Module):
         hidden, options = int(width * self.config.mlp_ratio), (self.config.attention.kernel_init, self.dtype)
         if self.config.mlp == "swiglu":
             return GatedMlp(hidden // 2, *options, name="mlp")
-        return Mlp(hidden, *options, name="mlp")
+        return Mlp(hidden, *options, self.config.activation, name="mlp")
 
     def _scaled(self, branch: Float[Array, "b n d"], name: str) -> Float[Array, "b n d"]:
         """Layer scale (Touvron et al. 2021), if the block has it."""

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from mim_jax.models.initialization import bias_initializer, kernel_initializer
-from mim_jax.ops.activations import gelu
+from mim_jax.ops.activations import ACTIVATIONS
 from mim_jax.ops.normalization import layer_norm
 from mim_jax.ops.products import affine
 
@@ -78,17 +78,18 @@ class LayerNorm(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two dense layers with an exact (erf) GELU between."""
+    """Two dense layers with an activation between, a name of `ops.activations.ACTIVATIONS`."""
 
     hidden: int
     kernel_init: str = "xavier_uniform"
     dtype: Dtype = jnp.float32
+    activation: str = "gelu"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         dense = partial(Dense, kernel_init=self.kernel_init, dtype=self.dtype)
         hidden = dense((self.hidden,), name="fc1")(x)
-        return dense((x.shape[-1],), name="fc2")(gelu(hidden))
+        return dense((x.shape[-1],), name="fc2")(ACTIVATIONS[self.activation](hidden))
 
 
 class GatedMlp(nn.Module):

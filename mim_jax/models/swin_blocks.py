@@ -44,6 +44,7 @@ class SwinBlockConfig:
         norm_epsilon: epsilon of the norms.
         branch_norm_scale: what the norms behind the branches start with as scale (version 2).
         extra_norm: whether the tokens pass one more norm at the end.
+        activation: between the layers of the MLP, a name of `ops.activations.ACTIVATIONS`.
     """
 
     version: int
@@ -56,6 +57,7 @@ class SwinBlockConfig:
     norm_epsilon: float
     branch_norm_scale: float
     extra_norm: bool
+    activation: str
 
 
 Tokenwise = Callable[[Float[Array, "b n d"]], Float[Array, "b n d"]]
@@ -86,7 +88,8 @@ class SwinBlock(nn.Module):
         x = x + drop_path(branch, keys[0], rate)
         before, after = self._norm("norm2")
         hidden = int(x.shape[-1] * config.mlp_ratio)
-        branch = after(Mlp(hidden, config.attention.kernel_init, self.dtype, name="mlp")(before(x)))
+        mlp = Mlp(hidden, config.attention.kernel_init, self.dtype, config.activation, name="mlp")
+        branch = after(mlp(before(x)))
         x = x + drop_path(branch, keys[1], rate)
         if config.extra_norm:
             x = LayerNorm(config.norm_epsilon, self.dtype, name="extra_norm")(x)

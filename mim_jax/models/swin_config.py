@@ -6,6 +6,7 @@ from functools import partial
 from mim_jax.models.attention import QKV_BIASES, AttentionConfig
 from mim_jax.models.encoder import Pair
 from mim_jax.models.swin_blocks import SwinBlockConfig
+from mim_jax.ops.activations import ACTIVATIONS
 from mim_jax.ops.patches import patch_grid
 from mim_jax.ops.windows import fit_window, half_window, halved_grid
 
@@ -13,6 +14,7 @@ CHOICES = {
     "version": (1, 2),
     "qkv_bias": ("", *QKV_BIASES),
     "position": ("none", "learned"),
+    "activation": tuple(ACTIVATIONS),
 }
 
 PER_STAGE = ("num_heads", "windows", "pretrained_windows", "shift_stages")
@@ -50,6 +52,7 @@ class SwinConfig:
         branch_norm_scale: what the norms behind the branches start with as scale (version 2); 0 makes every block
             the identity at the start.
         norm_every: one more norm behind every so many blocks of a stage (SwinV2-H and -g); 0 for none.
+        activation: between the two layers of an MLP: "gelu" (exact), "quick_gelu" or "gelu_tanh".
         drop_path_rate: stochastic depth of the last block; earlier blocks have linearly less.
         kernel_init: how kernels start, a name of `initialization.KERNELS`.
         embedding_init: the same for the patch embedding.
@@ -75,6 +78,7 @@ class SwinConfig:
     norm_epsilon: float = 1e-5
     branch_norm_scale: float = 0.0
     norm_every: int = 0
+    activation: str = "gelu"
     drop_path_rate: float = 0.0
     kernel_init: str = "normal"
     embedding_init: str = "torch_default"
@@ -193,6 +197,7 @@ class SwinConfig:
             self.norm_epsilon,
             self.branch_norm_scale,
             extra_norm=False,
+            activation=self.activation,
         )
         return tuple(
             dataclasses.replace(

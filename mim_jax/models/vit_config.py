@@ -5,6 +5,7 @@ import dataclasses
 from mim_jax.models.attention import QKV_BIASES, AttentionConfig
 from mim_jax.models.blocks import BlockConfig
 from mim_jax.models.encoder import Pair
+from mim_jax.ops.activations import ACTIVATIONS
 from mim_jax.ops.patches import patch_grid
 
 CHOICES = {
@@ -12,6 +13,7 @@ CHOICES = {
     "relative_position_bias": ("none", "shared", "per_block"),
     "qkv_bias": QKV_BIASES,
     "mlp": ("gelu", "swiglu"),
+    "activation": tuple(ACTIVATIONS),
 }
 
 
@@ -27,7 +29,7 @@ class VisionTransformerConfig:
         depth: number of blocks.
         num_heads: attention heads; must divide the width.
         mlp_ratio: width of what the first layer of the MLP makes, over the token width.
-        mlp: "gelu" or "swiglu".
+        mlp: "gelu", two layers with an activation between, or "swiglu".
         class_token: whether a class token stands in front.
         distillation_token: whether DeiT's second token follows it.
         registers: number of register tokens behind those.
@@ -40,6 +42,7 @@ class VisionTransformerConfig:
         layer_scale: what the factors on the branches start with; 0 for no factors.
         final_norm: whether the tokens pass a last layer norm.
         norm_epsilon: epsilon of every layer norm.
+        activation: between the two layers of an MLP: "gelu" (exact), "quick_gelu" or "gelu_tanh"; SwiGLU has none.
         drop_path_rate: stochastic depth of the last block; earlier blocks have linearly less.
         kernel_init: how kernels start, a name of `initialization.KERNELS`.
         embedding_init: the same for the patch embedding.
@@ -66,6 +69,7 @@ class VisionTransformerConfig:
     layer_scale: float = 0.0
     final_norm: bool = True
     norm_epsilon: float = 1e-6
+    activation: str = "gelu"
     drop_path_rate: float = 0.0
     kernel_init: str = "xavier_uniform"
     embedding_init: str = "xavier_uniform_convolution"
@@ -76,6 +80,8 @@ class VisionTransformerConfig:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not '{getattr(self, name)}'")
+        if self.mlp == "swiglu" and self.activation != "gelu":
+            raise ValueError(f"SwiGLU has no activation to choose, so activation must not be '{self.activation}'")
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not divisible by {self.num_heads} heads")
         if self.position.startswith("sincos") and self.width % 4:
@@ -137,4 +143,4 @@ class VisionTransformerConfig:
             norm_epsilon=self.norm_epsilon,
             kernel_init=self.kernel_init,
         )
-        return BlockConfig(attention, self.mlp, self.mlp_ratio, self.layer_scale, self.norm_epsilon)
+        return BlockConfig(attention, self.mlp, self.mlp_ratio, self.layer_scale, self.norm_epsilon, self.activation)

@@ -32,5 +32,5 @@ def uncertainty(squares: Float[np.ndarray, "..."], count: int) -> tuple[Any, Any
 def interval_of_mean(values: Float[np.ndarray, "n"]) -> tuple[float, float]:
     """Both ends of the 95 % interval of the mean of some numbers; NaN for fewer than two."""
     mean = np.mean(values)
-    half = float(uncertainty(np.square(values - mean).sum(), len(values))[1])
+    half = float(uncertainty(np.asarray(np.square(values - mean).sum()), len(values))[1])
     return float(mean) - half, float(mean) + half

@@ -35,18 +35,24 @@ from mim_jax.pretraining.objective import Batch, Memory, Memoryless, Outcome, Pa
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """Sizes of the decoder: width, number of blocks, heads, and as in an encoder."""
+    """Sizes of the decoder: width, number of blocks, heads, and the rest as in an encoder."""
 
     width: int = 512
     depth: int = 8
     num_heads: int = 16
     mlp_ratio: float = 4.0
     norm_epsilon: float = 1e-6
+    activation: str = "gelu"
 
     @property
     def block(self) -> BlockConfig:
         """What defines a block."""
-        return BlockConfig(AttentionConfig(self.num_heads), mlp_ratio=self.mlp_ratio, norm_epsilon=self.norm_epsilon)
+        return BlockConfig(
+            AttentionConfig(self.num_heads),
+            mlp_ratio=self.mlp_ratio,
+            norm_epsilon=self.norm_epsilon,
+            activation=self.activation,
+        )
 
 
 class Decoder(nn.Module):

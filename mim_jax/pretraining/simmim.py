@@ -1,6 +1,7 @@
 """SimMIM (Xie et al. 2022): encode the image with mask tokens in it, predict the pixels behind them."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +23,12 @@ from mim_jax.pretraining.masking import Pair, check_masking, draw_mask, mask_cel
 from mim_jax.pretraining.objective import Batch, Memory, Memoryless, Outcome, Parameters
 
 MASKED_PIXELS_EPSILON = 1e-5
+
+DEFAULT_MASK_PATCH = 32
+"""Side in pixels of the published models' mask cells."""
+
+FEWEST_CELLS = 4
+"""Cells of that side that an image must have for them to be taken without being asked for."""
 
 
 class Reconstruction(NamedTuple):
@@ -56,7 +63,7 @@ class SimMIM(Memoryless):
 
     encoder_config: AnyEncoderConfig
     mask_ratio: float = 0.6
-    mask_patch: int = 32
+    mask_patch: int = DEFAULT_MASK_PATCH
     masking: str = "coarse"
     target_window: int = 0
     computation: Computation = Computation()
@@ -155,6 +162,18 @@ class SimMIM(Memoryless):
     def activation_bytes_per_image(self) -> int:
         """Estimate of the bytes that the backward pass needs saved per image."""
         return saved_bytes(encoder_stages(self.encoder_config), self.computation)
+
+
+def fitting_mask_patch(config: AnyEncoderConfig, wanted: int = DEFAULT_MASK_PATCH) -> int:
+    """Side in pixels of a mask cell for an encoder of any image size: `wanted` if it fits, else the finest that does.
+
+    SimMIM's cells of 32 pixels are not for every image; where fewer than four would be left they are too coarse.
+    """
+    rows, columns = (side // wanted for side in config.image_size)
+    finest = math.lcm(*config.patch_size)
+    sides = ((wanted,) if rows * columns >= FEWEST_CELLS else ()) + (math.lcm(*config.output_stride), finest)
+    axes = tuple(zip(config.patch_size, config.image_size))
+    return next((side for side in sides if all(side % patch == size % side == 0 for patch, size in axes)), finest)
 
 
 def simmim_preset(name: str, **options: Any) -> SimMIM:

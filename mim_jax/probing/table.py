@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from mim_jax.errors import InputError
 from mim_jax.files import write_atomically
 
 RAW_PIXELS = "pixels"
@@ -14,6 +15,10 @@ RAW_PIXELS = "pixels"
 
 WHOLE_NUMBERS = ("layer", "labels_per_class")
 """Columns of whole numbers that may be missing."""
+
+OLDER_COLUMNS = {"accuracy_mean": "accuracy", "accuracy_std": "deviation"}
+OLDER_PROTOCOLS = {"linear": "logistic"}
+"""What runs called these before, and what it is."""
 
 
 class Read(NamedTuple):
@@ -74,6 +79,9 @@ class ProbeRow:
     details: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
+_FIELDS = [field.name for field in dataclasses.fields(ProbeRow) if field.name != "details"]
+
+
 def probe_table(rows: Sequence[ProbeRow]) -> pd.DataFrame:
     """One row each, one column a field; the details follow as columns of their own."""
     plain = [dataclasses.asdict(row) for row in rows]
@@ -87,8 +95,23 @@ def save_table(table: pd.DataFrame, folder: str | Path) -> None:
 
 
 def read_table(folder: str | Path) -> pd.DataFrame:
-    """The table that `save_table` wrote, of a run or of a probing run."""
-    return _typed(pd.read_csv(Path(folder) / "probes.csv", float_precision="round_trip"))
+    """The table that `save_table` wrote, of a run or of a probing run.
+
+    Tables of older runs, whose rows had fewer fields, are read under today's names; what they lack is missing.
+
+    Raises:
+        InputError: if there is none, or it is no table of probes.
+    """
+    path = Path(folder) / "probes.csv"
+    try:
+        table = pd.read_csv(path).rename(columns=OLDER_COLUMNS)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a table of probes ({error}); give the folder of a run") from None
+    if not {"encoder", "protocol", "accuracy"} <= set(table.columns):
+        raise InputError(f"{path} is no table of probes: it has no encoder, protocol and accuracy; give a run's folder")
+    older = [name for name in _FIELDS if name not in table.columns]
+    table = table.assign(**dict.fromkeys(older)).replace({"protocol": OLDER_PROTOCOLS})
+    return _typed(table)
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,15 @@ from mim_jax.errors import InputError
 
 Shape = tuple[int, ...]
 
-USUAL_HEADS = {192: 3, 384: 6, 512: 8, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1536: 24}
+USUAL_HEADS = {
+    192: 3, 256: 4, 320: 5, 384: 6, 512: 8, 640: 10, 768: 12, 832: 13, 896: 14, 1024: 16, 1152: 16, 1280: 16,
+    1408: 16, 1536: 24,
+}  # fmt: skip
 """Width to the number of heads that nearly everybody takes; not MAE-Lite, whose 192 and 384 have 12."""
+
+
+def _nothing(name: str) -> np.ndarray:
+    raise KeyError(name)
 
 
 @dataclasses.dataclass
@@ -23,15 +30,21 @@ class Evidence:
         arrays: path of our array to the shape of (the first part of) it in the checkpoint.
         buffers: names of arrays that are left out, and their shapes.
         given: fields that somebody stated, or that a configuration beside the weights has.
-        assumed: sentences about what was taken for granted; they grow while fields are worked out.
         read: gives the values of an array by our path.
+        assumed: sentences about what was taken for granted; they grow while fields are worked out.
+        sources: who stated a field, for messages.
+        read_buffer: gives the values of an array that is left out, by its name.
+        unplaced_prefix: whether the prefix tokens may have no positions of their own.
     """
 
     arrays: Mapping[str, Shape]
     buffers: Mapping[str, Shape]
     given: Mapping[str, Any]
-    read: Any
+    read: Callable[[str], np.ndarray]
     assumed: list[str] = dataclasses.field(default_factory=list)
+    sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    read_buffer: Callable[[str], np.ndarray] = _nothing
+    unplaced_prefix: bool = True
 
     def __contains__(self, path: str) -> bool:
         return path in self.arrays
@@ -52,9 +65,13 @@ class Evidence:
         found = [re.match(expression, path) for path in self.arrays]
         return max((int(match[1]) + 1 for match in found if match), default=0)
 
-    def buffer(self, expression: str) -> Shape | None:
-        """Shape of the first array left out whose name matches."""
-        return next((shape for name, shape in self.buffers.items() if re.fullmatch(expression, name)), None)
+    def buffer(self, expression: str) -> str | None:
+        """The first array left out whose name matches."""
+        return next((name for name in self.buffers if re.fullmatch(expression, name)), None)
+
+    def source(self, key: str) -> str:
+        """Who stated a field."""
+        return self.sources.get(key, f"--set {key}")
 
     def heads(self, width: int, key: str, usual: Mapping[int, int] = USUAL_HEADS) -> int:
         """Heads as stated, or by convention; raises InputError where there is none."""

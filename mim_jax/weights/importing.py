@@ -14,13 +14,7 @@ from flax.traverse_util import unflatten_dict
 from mim_jax.errors import InputError
 from mim_jax.models.build import family
 from mim_jax.models.presets import nearest_preset
-from mim_jax.weights.architecture import (
-    Architecture,
-    checked_statements,
-    from_hugging_face,
-    from_training_arguments,
-    work_out,
-)
+from mim_jax.weights.architecture import Architecture, work_out
 from mim_jax.weights.arrangement import arrange
 from mim_jax.weights.evidence import Evidence
 from mim_jax.weights.files.checkpoint_file import CheckpointFile, open_checkpoint
@@ -32,7 +26,8 @@ from mim_jax.weights.networks import Network, choose, find_networks
 from mim_jax.weights.options import Options
 from mim_jax.weights.rules import Rule
 from mim_jax.weights.state_dicts import is_tensor
-from mim_jax.weights.statements import check_image_size, checked_preprocessor, per_channel, stated_as
+from mim_jax.weights.stated.reading import read_statements
+from mim_jax.weights.stated.statements import as_stated
 
 ONE_PART = re.compile(r"-\d+-of-\d+\.\w+$")
 """End of the name of a file that holds a part of a network."""
@@ -156,34 +151,26 @@ def _understand(file: CheckpointFile, options: Options) -> Import:
     arrays = {
         path: shapes[_first(parts)] for path, parts in targets.items() if _complete(parts) and _first(parts) in shapes
     }
+    if "encoder/patch_embed/kernel" not in arrays:
+        raise InputError("it lacks a patch embedding, without which its architecture cannot be told")
+    stated = read_statements(file, layout, arrays, options.stated)
     evidence = Evidence(
         arrays,
         {name: shape for name, shape in shapes.items() if layout.is_extra(name) and is_usual_buffer(name, shape)},
-        _given(file, layout, arrays, {path: own[_first(parts)] for path, parts in targets.items()}, options),
+        stated.values,
         lambda path: _values(names[_first(targets[path])]),
+        sources=stated.sources,
+        read_buffer=lambda name: _values(names[name]),
+        unplaced_prefix=layout.unplaced_prefix,
     )
-    preprocessor = checked_preprocessor(file.preprocessor, arrays["encoder/patch_embed/kernel"][1])
     try:
-        architecture = work_out(layout, evidence, preprocessor)
+        architecture = work_out(layout, evidence)
         entries = match(layout, names, parameter_shapes(architecture.encoder, architecture.objective), own)
     except InputError as error:
-        raise InputError(f"{error}{stated_as(options.stated)}") from error
+        raise InputError(f"{error}{as_stated(options.stated)}") from error
     not_used = left_out(layout, names, entries, options.lenient, own)
-    notes = (*_other_networks(found, network), *evidence.assumed, *not_used)
+    notes = (*_other_networks(found, network), *stated.notes, *evidence.assumed, *not_used)
     return Import(file, network.name, layout, architecture, entries, notes, options)
-
-
-def _given(
-    file: CheckpointFile, layout: Layout, arrays: Mapping[str, Any], names: Mapping[str, str], options: Options
-) -> dict[str, Any]:
-    """What is stated: by the file, by a configuration beside it, by the user, who has the last word."""
-    if "encoder/patch_embed/kernel" not in arrays:
-        raise InputError("it lacks a patch embedding, without which its architecture cannot be told")
-    by_file = from_training_arguments(file.content, arrays) if layout.family == "vision_transformer" else {}
-    by_user = checked_statements(options.stated, layout.family)
-    given = by_file | from_hugging_face(file.config, layout.family) | by_user
-    check_image_size(given, arrays, names)
-    return per_channel(given, arrays["encoder/patch_embed/kernel"][1])
 
 
 def _first(parts: Mapping[str, tuple[Rule, int]]) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from mim_jax.errors import InputError
 from mim_jax.weights.files.tensors import shown
 from mim_jax.weights.layouts import LAYOUTS, Layout
-from mim_jax.weights.rules import skeleton
 from mim_jax.weights.state_dicts import is_tensor
 from mim_jax.weights.strangers import stranger
 
@@ -31,6 +30,11 @@ class Recognition:
     def explained(self) -> int:
         """How many names the layout knows."""
         return len(self.plain) - len(self.unknown)
+
+    @property
+    def lacking(self) -> list[str]:
+        """Templates of names that the layout requires and that are not there."""
+        return self.layout.lacking(self.plain)
 
 
 def recognise(values: Mapping[str, object], name: str = "") -> Recognition | None:
@@ -76,16 +80,10 @@ def unknown_layout(values: Mapping[str, object]) -> InputError:
 
 def _nearest(values: Mapping[str, object]) -> str:
     found = [recognition for layout in LAYOUTS.values() if (recognition := _try(layout, values))]
-    best = min(found, key=lambda each: (-each.explained, len(_lacking(each)), len(each.layout.rules)), default=None)
+    best = min(found, key=lambda each: (-each.explained, len(each.lacking), len(each.layout.rules)), default=None)
     if best is None or 2 * best.explained < len(values):
         return ""
-    return f", nearly those of '{best.layout.name}'" + "".join(f", but no {name}" for name in _lacking(best)[:1])
-
-
-def _lacking(recognition: Recognition) -> list[str]:
-    """Templates of names that the layout requires and that are not there."""
-    there = {skeleton(name) for name in recognition.plain}
-    return [name for name in recognition.layout.required if skeleton(name) not in there]
+    return f", nearly those of '{best.layout.name}'" + "".join(f", but no {name}" for name in best.lacking[:1])
 
 
 def _try(layout: Layout, values: Mapping[str, object]) -> Recognition | None:

@@ -5,6 +5,9 @@ from typing import Any
 
 from mim_jax.errors import InputError
 from mim_jax.weights.evidence import Evidence, ratio
+from mim_jax.weights.swin_size import image_size
+
+Pair = tuple[int, int]
 
 
 def swin_transformer_fields(evidence: Evidence) -> dict[str, Any]:
@@ -24,8 +27,8 @@ def swin_transformer_fields(evidence: Evidence) -> dict[str, Any]:
         "position": "learned" if "encoder/pos_embed/table" in evidence else "none",
     }
     windows = _windows(evidence, stages)
-    size = _image_size(evidence, windows, patch)
-    return fields | {"window": windows[0], "image_size": size} | _pretrained_windows(evidence, windows)
+    _note_pretrained_windows(evidence)
+    return fields | {"window": windows[0], "image_size": image_size(evidence, windows, (patch[0], patch[1]))}
 
 
 def _heads(evidence: Evidence, stage: int) -> int:
@@ -42,53 +45,46 @@ def _qkv_bias(evidence: Evidence) -> str:
     return "all" if f"{attention}/qkv/bias" in evidence else "none"
 
 
-def _windows(evidence: Evidence, stages: int) -> list[int]:
-    """Side of the window of every stage, as far as tables and buffers tell; of the first one by all means."""
-    sides = [_window(evidence, stage) for stage in range(stages)]
+def _windows(evidence: Evidence, stages: int) -> list[Pair]:
+    """The window of every stage, as far as tables and buffers tell; of the first one by all means."""
     given = evidence.given.get("window")
-    if isinstance(given, tuple) and len(given) != 2:
-        raise InputError("window is one number, or rows and columns; for one a stage --set windows=12,12,12,6")
-    first = (given if isinstance(given, int) else given[0]) if given else sides[0]
+    if given:
+        stated = given if isinstance(given, tuple) else (given, given)
+        sides = [_window(evidence, stage) or stated for stage in range(stages)] if stated[0] == stated[1] else []
+        return [stated, *sides[1:]] if sides else [stated] * stages
+    sides = [_window(evidence, stage) for stage in range(stages)]
+    first = sides[0]
     if first is None:
         raise InputError("the window of this Swin cannot be told from its weights; state it with --set window=NUMBER")
-    return [first if stage == 0 or side is None else side for stage, side in enumerate(sides)]
+    return [side or first for side in sides]
 
 
-def _window(evidence: Evidence, stage: int) -> int | None:
+def _window(evidence: Evidence, stage: int) -> Pair | None:
+    """The square window of a stage; raises InputError for one that is none."""
     table = f"encoder/stage{stage}/blocks/0/attn/relative_position_bias/table"
-    if table in evidence:
-        return (math.isqrt(evidence.shape(table)[0]) + 1) // 2
     index = evidence.buffer(rf".*layers\.{stage}\.blocks\.0\..*relative_position_index")
-    if index:
-        return math.isqrt(index[0])
-    offsets = evidence.buffer(rf".*layers\.{stage}\.blocks\.0\..*relative_coords_table")
-    return (offsets[1] + 1) // 2 if offsets else None
+    coordinates = evidence.buffer(rf".*layers\.{stage}\.blocks\.0\..*relative_coords_table")
+    if coordinates and len(evidence.buffers[coordinates]) == 4:
+        _, rows, columns, _ = evidence.buffers[coordinates]
+        return (rows + 1) // 2, (columns + 1) // 2
+    if table in evidence:
+        offsets = evidence.shape(table)[0]
+        side = (math.isqrt(offsets) + 1) // 2
+        square = (2 * side - 1) ** 2 == offsets
+    elif index:
+        tokens = evidence.buffers[index][0]
+        side = math.isqrt(tokens)
+        square = side**2 == tokens
+    else:
+        return None
+    if not square:
+        raise InputError(f"the windows of its stage {stage} are no squares; state them with --set window=ROWS,COLUMNS")
+    return side, side
 
 
-def _image_size(evidence: Evidence, windows: list[int], patch: list[int]) -> tuple[int, int]:
-    """Where a window was cut down to its map, that is the map; otherwise attention masks tell how many windows fit."""
-    if "image_size" in evidence.given:
-        return tuple(evidence.given["image_size"])
-    for stage, window in enumerate(windows):
-        if window < windows[0]:
-            return _pixels(window, stage, patch)
-    for stage, window in enumerate(windows):
-        mask = evidence.buffer(rf".*layers\.{stage}\.blocks\.1\.attn_mask")
-        if mask:
-            return _pixels(math.isqrt(mask[0]) * window, stage, patch)
-    size = _pixels(windows[-1], len(windows) - 1, patch)
-    evidence.assumed.append(f"image_size={size[0]},{size[1]}, one window in the last stage; if not, --set image_size=")
-    return size
-
-
-def _pixels(tokens: int, stage: int, patch: list[int]) -> tuple[int, int]:
-    return tokens * patch[0] * 2**stage, tokens * patch[1] * 2**stage
-
-
-def _pretrained_windows(evidence: Evidence, windows: list[int]) -> dict[str, Any]:
+def _note_pretrained_windows(evidence: Evidence) -> None:
     if "encoder/stage0/blocks/0/attn/logit_scale" in evidence and "pretrained_windows" not in evidence.given:
         evidence.assumed.append(
             "pretrained_windows: the windows that it has now; if it was fine-tuned from others, --set "
             "pretrained_windows=12,12,12,6 (or whatever they were)"
         )
-    return {}

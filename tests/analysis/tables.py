@@ -22,9 +22,9 @@ def probe_table() -> pd.DataFrame:
     rows = [
         (encoder, protocol, labels, 0.1 * (index + 1) + 0.01 * labels, 0.02 if labels else None, 5 if labels else 1)
         for index, encoder in enumerate(("raw pixels", "MAE"))
-        for protocol in ("k-NN", "linear")
+        for protocol in ("k-NN", "logistic")
         for labels in (1, 5, 0)
     ]
-    columns = ["encoder", "protocol", "labels_per_class", "accuracy_mean", "accuracy_std", "draws"]
+    columns = ["encoder", "protocol", "labels_per_class", "accuracy", "deviation", "draws"]
     table = pd.DataFrame(rows, columns=columns).astype({"labels_per_class": "Int64"})
     return table.replace({"labels_per_class": {0: pd.NA}})

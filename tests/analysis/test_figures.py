@@ -148,10 +148,10 @@ def test_colour_images_keep_their_colours():
 def test_probe_chart_has_a_panel_for_every_protocol_and_bars_for_all_labels():
     table = probe_table()
     figure = probe_chart(table)
-    assert [axes.get_title() for axes in figure.axes] == ["k-NN, few labels", "linear, few labels", "all labels"]
+    assert [axes.get_title() for axes in figure.axes] == ["k-NN, few labels", "logistic, few labels", "all labels"]
     whole = table[table["labels_per_class"].isna()]
     heights = sorted(bar.get_height() for bar in figure.axes[-1].patches)
-    np.testing.assert_allclose(heights, sorted(100 * whole["accuracy_mean"]))
+    np.testing.assert_allclose(heights, sorted(100 * whole["accuracy"]))
 
 
 def test_few_label_lines_have_the_means_and_deviations():

@@ -1,8 +1,5 @@
 import functools
-import importlib.util
 import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +12,7 @@ from mim_jax.ops.attention_statistics import tpu_sizes
 from mim_jax.ops.attention_statistics.sums import PatchSums
 from mim_jax.ops.attention_statistics.tpu_kernel import tpu_patch_sums
 from tests.ops.patch_sums_reference import reference_patch_sums
+from tests.tpu_compiler import SIMULATED, needs_the_compiler_for_tpus, printed
 
 PATCH = (16, 14)
 FIELDS = [name for name in PatchSums._fields if name != "aligned"]
@@ -172,15 +170,6 @@ def test_images_that_do_not_spread_evenly_over_devices_are_refused():
         tpu_patch_sums(query, key, mesh=AbstractMesh((2, 2, 2), ("data", "fsdp", "tensor")), **settings)
 
 
-def printed(script, *arguments, timeout=300, **changes):
-    """What a script prints in a process of its own with other environment variables; None takes one away."""
-    environment = {name: value for name, value in (os.environ | changes).items() if value is not None}
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout.split()
-
-
 SHARDED = """
 from functools import partial
 import jax
@@ -267,15 +256,10 @@ SHAPES = {
     "ViT-L/16 at 1024, float32 and bias": (16, 64, 64, "float32", True),
 }
 
-needs_the_compiler_for_tpus = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="the compiler for TPUs (libtpu) is not installed"
-)
-
 
 def images_of_compiled_kernels(chip, chips, shape):
     """Images that one device does in every kernel of the compiled program, of 8 images on so many chips."""
-    simulated = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-4"}
-    return printed(COMPILE, chip, chips, *SHAPES[shape], JAX_COMPILATION_CACHE_DIR=None, **simulated)
+    return printed(COMPILE, chip, chips, *SHAPES[shape], **SIMULATED)
 
 
 @needs_the_compiler_for_tpus

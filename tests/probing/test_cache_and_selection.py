@@ -1,4 +1,4 @@
-"""Features on disk, choosing by held-out images, intervals, tables."""
+"""Features on disk, choosing by held-out images, intervals."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,6 @@ from mim_jax.data.subset import hold_out
 from mim_jax.errors import InputError
 from mim_jax.probing.cache import FeatureCache
 from mim_jax.probing.selection import best_probe, grid, wilson_interval
-from mim_jax.probing.table import ProbeRow, probe_table, save_table, table_text
 
 
 def parts(start):
@@ -58,19 +57,6 @@ def test_wilson_interval_has_its_published_values():
 
 def test_grid_has_every_pair():
     assert grid((1.0, 2.0), (0.0, 0.1)) == ((1.0, 1.0, 2.0, 2.0), (0.0, 0.1, 0.0, 0.1))
-
-
-def test_table_is_tidy_and_readable(tmp_path):
-    rows = [
-        ProbeRow("MAE", 4, "cls", False, "trained", 0.5, 0.4, 0.6, 100, details={"learning_rate": 0.1}),
-        ProbeRow("MAE", 4, "cls", False, "k-NN", 0.3, 0.2, 0.4, 100, labels_per_class=5),
-        ProbeRow("DINO", 4, "cls", False, "trained", 0.7, 0.6, 0.8, 100),
-    ]
-    table = probe_table(rows)
-    save_table(table, tmp_path)
-    assert (tmp_path / "probes.csv").read_text().splitlines()[1].startswith("MAE,4,cls,False,trained,0.5")
-    text = table_text(table)
-    assert "50.0  70.0" in text and "5 a class" in text and text.splitlines()[0].endswith("MAE   DINO")
 
 
 def test_held_out_part_and_the_rest_are_the_whole():

@@ -4,25 +4,28 @@ import dataclasses
 
 import numpy as np
 import pytest
-from mim_jax.probing.linear import linear_probe
 
 from mim_jax.errors import InputError
 from mim_jax.probing.draws import draw_per_class
 from mim_jax.probing.evaluate import probe_features
 from mim_jax.probing.knn import knn_accuracy
+from mim_jax.probing.logistic import logistic_probe
+from mim_jax.probing.selection import wilson_interval
+from mim_jax.probing.table import Read
 from tests.probing.clusters import clusters
 
 DATA = clusters(spread=1.0)
+READ = Read("encoder", 4, "mean", True)
 
 
 @pytest.fixture(scope="module")
 def results():
-    return probe_features("encoder", *DATA, seed=0, shots=(1, 5), draws=3)
+    return probe_features(READ, *DATA, seed=0, shots=(1, 5), draws=3)
 
 
 def test_every_protocol_is_run_with_few_labels_and_with_all(results):
     rows = [(result.protocol, result.labels_per_class, result.draws) for result in results]
-    assert rows == [(protocol, *rest) for protocol in ("k-NN", "linear") for rest in [(1, 3), (5, 3), (None, 1)]]
+    assert rows == [(protocol, *rest) for protocol in ("k-NN", "logistic") for rest in [(1, 3), (5, 3), (None, 1)]]
 
 
 def test_few_labels_are_the_mean_and_deviation_over_the_draws(results):
@@ -31,20 +34,20 @@ def test_few_labels_are_the_mean_and_deviation_over_the_draws(results):
     few = [(train[part], train_labels[part], test, test_labels) for part in parts]
     expected = {
         "k-NN": [knn_accuracy(*data, neighbours=5) for data in few],
-        "linear": [linear_probe(*data, inverse_regularisation=1.0).accuracy for data in few],
+        "logistic": [logistic_probe(*data, inverse_regularisation=1.0).accuracy for data in few],
     }
     for result in results:
         if result.labels_per_class == 5:
             accuracies = expected[result.protocol]
-            assert result.accuracy_mean == pytest.approx(np.mean(accuracies))
-            assert result.accuracy_std == pytest.approx(np.std(accuracies, ddof=1))
+            assert result.accuracy == pytest.approx(np.mean(accuracies))
+            assert result.deviation == pytest.approx(np.std(accuracies, ddof=1))
 
 
 def test_all_labels_are_one_measurement_without_deviation(results):
     whole = {result.protocol: result for result in results if result.labels_per_class is None}
-    assert whole["k-NN"].accuracy_mean == knn_accuracy(*DATA)
-    assert whole["linear"].accuracy_mean == linear_probe(*DATA).accuracy
-    assert {result.accuracy_std for result in whole.values()} == {None}
+    assert whole["k-NN"].accuracy == knn_accuracy(*DATA)
+    assert whole["logistic"].accuracy == logistic_probe(*DATA).accuracy
+    assert {result.deviation for result in whole.values()} == {None}
 
 
 def test_one_label_a_class_means_the_nearest_neighbour(results):
@@ -53,12 +56,33 @@ def test_one_label_a_class_means_the_nearest_neighbour(results):
 
 
 def test_probing_again_gives_the_same(results):
-    assert probe_features("encoder", *DATA, seed=0, shots=(1, 5), draws=3) == results
+    again = probe_features(READ, *DATA, seed=0, shots=(1, 5), draws=3)
+    assert [dataclasses.replace(row, seconds=1.0) for row in results] == [
+        dataclasses.replace(row, seconds=1.0) for row in again
+    ]
+
+
+def test_rows_tell_what_was_read_and_how_long_it_took(results):
+    assert {(row.encoder, row.layer, row.pooling, row.final_norm) for row in results} == {READ}
+    assert {row.images for row in results} == {len(DATA[2])}
+    assert all(row.seconds > 0 for row in results)
+
+
+def test_interval_of_all_labels_is_over_images(results):
+    for row in results:
+        if row.labels_per_class is None:
+            assert (row.low, row.high) == wilson_interval(round(row.accuracy * row.images), row.images)
+
+
+def test_interval_of_eleven_draws_is_students():
+    row = probe_features(READ, *clusters(spread=3.0), seed=0, shots=(1,), draws=11)[0]
+    half = 2.228139 * row.deviation / np.sqrt(11)
+    assert (row.low, row.high) == pytest.approx((row.accuracy - half, row.accuracy + half), rel=1e-6)
 
 
 def test_single_draw_has_no_deviation():
-    (first, _, _, _) = probe_features("encoder", *DATA, seed=0, shots=(1,), draws=1)
-    assert first.accuracy_std is None
+    (first, _, _, _) = probe_features(READ, *DATA, seed=0, shots=(1,), draws=1)
+    assert first.deviation is None and np.isnan([first.low, first.high]).all()
 
 
 def with_(**changes) -> tuple[np.ndarray, ...]:
@@ -89,16 +113,16 @@ def with_(**changes) -> tuple[np.ndarray, ...]:
 )
 def test_data_that_no_probe_can_use_is_refused_in_one_sentence(data: tuple, message: str):
     with pytest.raises(InputError, match=message) as caught:
-        probe_features("my encoder", *data, seed=0, shots=(5,))
+        probe_features(READ._replace(encoder="my encoder"), *data, seed=0, shots=(5,))
     assert "'my encoder'" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_no_draws_are_refused():
     with pytest.raises(InputError, match="at least 1"):
-        probe_features("encoder", *DATA, seed=0, draws=0)
+        probe_features(READ, *DATA, seed=0, draws=0)
 
 
 def test_results_cannot_be_changed(results):
     with pytest.raises(dataclasses.FrozenInstanceError):
-        results[0].accuracy_mean = 1.0
+        results[0].accuracy = 1.0

@@ -15,7 +15,7 @@ import numpy as np
 
 from mim_jax.errors import InputError
 from mim_jax.weights import importing
-from mim_jax.weights.files.safetensors_file import write_safetensors
+from mim_jax.weights.files.safetensors_writing import write_safetensors
 from mim_jax.weights.loading import load
 from mim_jax.weights.model import Model
 from mim_jax.weights.options import parse_statements

@@ -5,13 +5,13 @@ import pytest
 
 from mim_jax.errors import InputError
 from mim_jax.models.presets import ENCODERS, encoder_config, nearest_preset
-from mim_jax.weights.architecture import from_training_arguments
 from mim_jax.weights.arrangement import arrange, arrange_back, shape_there
 from mim_jax.weights.evidence import Evidence, ratio
 from mim_jax.weights.files.inert import Opaque
 from mim_jax.weights.layouts import LAYOUTS
 from mim_jax.weights.loading import load
 from mim_jax.weights.rules import fill, parse_rules, read_numbers
+from mim_jax.weights.stated.training import read_training
 from mim_jax.weights.vit_architecture import vision_transformer_fields
 from tests import golden_cases as golden
 
@@ -87,7 +87,7 @@ VIT = {
 
 
 def test_what_is_stated_wins_over_convention_and_is_not_told_as_assumed():
-    seen = evidence(VIT, {"num_heads": 12})
+    seen = evidence(VIT, {"num_heads": 12, "image_size": (8, 8)})
     assert vision_transformer_fields(seen)["num_heads"] == 12 and not seen.assumed
     seen = evidence(VIT, {})
     assert vision_transformer_fields(seen)["num_heads"] == 3 and "num_heads=3" in seen.assumed[0]
@@ -103,9 +103,9 @@ def test_arguments_of_the_training_tell_heads_and_target():
     arguments = {"model": "mae_vit_base_patch16", "norm_pix_loss": True, "mask_ratio": 0.6}
     content = {"model": {}, "args": Opaque("argparse.Namespace", state=arguments)}
     arrays = {"encoder/patch_embed/kernel": (768, 3, 16, 16), "decoder/embed/kernel": (512, 768)}
-    told = from_training_arguments(content, arrays)
+    told = read_training(content, arrays).values
     assert told == {"normalise_target": True, "mask_ratio": 0.6, "num_heads": 12, "decoder.num_heads": 16}
-    assert "num_heads" not in from_training_arguments(content, {"encoder/patch_embed/kernel": (384, 3, 16, 16)})
+    assert "num_heads" not in read_training(content, {"encoder/patch_embed/kernel": (384, 3, 16, 16)}).values
 
 
 def test_linear_probe_keeps_the_statistics_of_its_batch_norm(tmp_path):

@@ -56,16 +56,8 @@ def test_wrappers_are_taken_out_wherever_they_stand(tmp_path, part):
 
 @pytest.mark.parametrize(
     "prefix",
-    [
-        "",
-        "net.",
-        "encoder.",
-        "backbone.vit.",
-        "net.visual.trunk.",
-        "student_model.wrapped._model.",
-        "module.0.encoder.",
-    ],
-)
+    ["", "net.", "encoder.", "backbone.vit.", "net.visual.trunk.", "student_model.wrapped._model.", "module.0.x."],
+)  # fmt: skip
 def test_a_common_prefix_is_taken_off(tmp_path, prefix):
     arrays = small.vit()
     head = {"projection_head.layers.0.weight": np.ones((2, 2), np.float32)} if prefix else {}
@@ -147,8 +139,8 @@ def test_a_part_of_the_encoder_outside_of_it_is_not_left_out_silently(tmp_path):
 
 def test_messages_have_the_names_of_the_file(tmp_path):
     arrays = prefixed("module.net.", small.vit())
-    name = "module.net.blocks.0.mlp.fc1.weight"
-    assert f"{name} has shape [15, 8], but [16, 8]" in refused(tmp_path, arrays | {name: arrays[name][:-1]})
+    name = "module.net.blocks.0.mlp.fc2.weight"
+    assert f"{name} has shape [7, 16], but [8, 16]" in refused(tmp_path, arrays | {name: arrays[name][:-1]})
     assert f"{name} has 1 axis" in refused(tmp_path, arrays | {name: arrays[name].ravel()})
     assert "module.net.rotary" in refused(tmp_path, arrays | {"module.net.rotary": arrays[name]})
 
@@ -199,7 +191,7 @@ def test_what_is_not_supported_is_told_instead_of_an_unknown_name(tmp_path, more
 
 def test_an_unknown_layout_is_told_with_the_nearest_one(tmp_path):
     content = {name.replace("fc1", "linear"): value for name, value in small.vit().items()}
-    assert "nearly those of 'timm_vit', but no blocks.{i}.mlp.fc1.weight" in refused(tmp_path, content)
+    assert "nearly those of 'timm_vit_swiglu', but no blocks.{i}.mlp.fc1.weight" in refused(tmp_path, content)
 
 
 def test_a_norm_of_the_readout_is_left_out_where_there_is_no_classifier(tmp_path):

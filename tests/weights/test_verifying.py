@@ -113,6 +113,15 @@ def test_wrong_heads_and_a_wrong_epsilon_are_found(transformers, tmp_path):
     assert verify(folder, load(folder, stated={"norm_epsilon": 1e-2})).begins == "encoder/blocks/0"
 
 
+def test_the_mask_of_shifted_windows_counts_once_where_scales_are_at_their_limit(transformers):
+    model = made(SwinConfig(2, (32, 32), width=8, depths=(2, 1), num_heads=(8, 16), window=4))
+    for stage in ("stage0", "stage1"):
+        for block in model.parameters["encoder"][stage]["blocks"].values():
+            block["attn"]["logit_scale"] = np.full_like(block["attn"]["logit_scale"], 9.0)
+    outcome = verify("swinv2.pth", model)
+    assert outcome.passed, outcome.table
+
+
 def test_lut_is_compared_as_the_autoencoder_that_it_has_inside(transformers):
     mae = MaskedAutoencoder(SMALL, DecoderConfig(8, 1, 2))
     outcome = verify("lut.pth", made(SMALL, Lut(mae)))

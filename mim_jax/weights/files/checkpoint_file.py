@@ -57,8 +57,8 @@ class CheckpointFile:
         path: what was opened.
         format: "torch zip", "torch legacy", "torch tar", "safetensors", "npz" or "Hugging Face folder".
         content: nested dicts, lists and tuples with `StoredTensor`s; arrays and `Opaque` objects may be among them.
-        config: the config.json of a Hugging Face model.
-        preprocessor: its preprocessor_config.json.
+        config: the config.json beside the weights.
+        preprocessor: the preprocessor_config.json there.
         files: the files that hold the weights.
     """
 
@@ -84,8 +84,7 @@ def open_checkpoint(path: str | Path) -> CheckpointFile:
         if path.suffix == ".distcp":
             raise InputError(f"{path} is a part of a distributed checkpoint of PyTorch: join all parts by dcp_to_torch")
         kind, content = _open_file(path)
-        folder = path.parent if path.name in HUGGING_FACE_FILES else None
-        return CheckpointFile(path, kind, content, *_configurations(folder), files=(path,))
+        return CheckpointFile(path, kind, content, *_configurations(path.parent), files=(path,))
     except OSError as error:
         raise unreadable(path, error) from error
 
@@ -192,11 +191,9 @@ def _open_part(index: Path, part: str) -> dict[str, Any]:
     return content
 
 
-def _configurations(folder: Path | None) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+def _configurations(folder: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """config.json and preprocessor_config.json of a folder."""
-    return (
-        (None, None) if folder is None else (_json(folder / "config.json"), _json(folder / "preprocessor_config.json"))
-    )
+    return _json(folder / "config.json"), _json(folder / "preprocessor_config.json")
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -114,6 +114,9 @@ VERSION_5 = (
     (r"(layer|decoder_layers)\.(\d+)\.mlp\.fc2\.", r"\1.\2.output.dense."),
 )
 
+NORM_EPSILON = {"norm_epsilon": 1e-12}
+"""Of the Vision Transformers there, but for DINOv2, which has 1e-6 as its authors."""
+
 QUERY = "encoder.layer.{i}.attention.attention.query.weight"
 
 LAYOUTS = (
@@ -129,7 +132,7 @@ LAYOUTS = (
         absent=("decoder.0.weight",),
         extras=(r"pooler\..*",),
         method="supervised",
-        fields=FLAVOURS["deit"],
+        fields=FLAVOURS["deit"] | NORM_EPSILON,
         mean=HALF,
         std=HALF,
     ),
@@ -151,7 +154,7 @@ LAYOUTS = (
         ),
         extras=(r"pooler\..*",),
         method="supervised",
-        fields=FLAVOURS["deit"],
+        fields=FLAVOURS["deit"] | NORM_EPSILON,
         mean=HALF,
         std=HALF,
     ),
@@ -165,7 +168,7 @@ LAYOUTS = (
         aliases=VERSION_5,
         required=(QUERY, "decoder.0.weight"),
         method="simmim",
-        fields=FLAVOURS["deit"],
+        fields=FLAVOURS["deit"] | NORM_EPSILON,
         mean=HALF,
         std=HALF,
     ),
@@ -179,6 +182,7 @@ LAYOUTS = (
         aliases=(*VERSION_5, (r"^decoder\.decoder_encoder\.layer\.", "decoder.decoder_layers.")),
         required=(QUERY, "decoder.decoder_embed.weight"),
         method="mae",
+        fields=NORM_EPSILON,
     ),
     Layout(
         "hf_beit",
@@ -193,7 +197,7 @@ LAYOUTS = (
         absent=("encoder.layer.{i}.attention.attention.key.bias",),
         extras=(*BUFFERS, r"lm_head\..*"),
         method="supervised",
-        fields=FLAVOURS["beit"] | {"mask_token": False},
+        fields=FLAVOURS["beit"] | NORM_EPSILON | {"mask_token": False},
         mean=HALF,
         std=HALF,
     ),

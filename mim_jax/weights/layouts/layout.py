@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mim_jax.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
@@ -41,6 +41,7 @@ class Layout:
         method: objective that the arrays beyond the encoder belong to: "mae", "simmim", "lut" or "supervised".
         fields: fields of the encoder that neither names nor shapes can tell.
         readout: how a classifier of this layout reads its encoder, where names cannot tell.
+        unplaced_prefix: whether its prefix tokens may have no positions of their own.
         mean: what the pixels of its images are centred by.
         std: what they are divided by.
     """
@@ -60,6 +61,7 @@ class Layout:
     method: str = ""
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
     readout: str = ""
+    unplaced_prefix: bool = False
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
@@ -82,15 +84,11 @@ class Layout:
 
     def fits(self, shapes: Shapes) -> bool:
         """Whether (plain) names have all that is required and nothing that must not be there."""
-        by_skeleton: dict[str, list[str]] = {}
-        for name in shapes:
-            by_skeleton.setdefault(skeleton(name), []).append(name)
+        return not self.lacking(shapes) and not any(_there(self.absent, shapes)) and self.when(shapes)
 
-        def there(template: str) -> bool:
-            names = by_skeleton.get(skeleton(template), ())
-            return any(read_numbers(template, name) is not None for name in names)
-
-        return all(map(there, self.required)) and not any(map(there, self.absent)) and self.when(shapes)
+    def lacking(self, names: Iterable[str]) -> list[str]:
+        """Templates of names that are required and that are not among these."""
+        return [template for template, there in zip(self.required, _there(self.required, names)) if not there]
 
     def targets(self, names: Iterable[str]) -> dict[str, dict[str, tuple[Rule, int]]]:
         """Path of each of our arrays to the (plain) names that make it, each with its rule and its place in it."""
@@ -127,3 +125,12 @@ class Layout:
         rules = self._by_target.get(skeleton(target), ())
         found = ((rule, read_numbers(rule.target, target)) for rule in rules)
         return [(rule, tuple(fill(source, n) for source in rule.sources)) for rule, n in found if n is not None]
+
+
+def _there(templates: Sequence[str], names: Iterable[str]) -> list[bool]:
+    """Whether each of some templates gives one of the names."""
+    by_skeleton: dict[str, list[str]] = {}
+    for name in names:
+        by_skeleton.setdefault(skeleton(name), []).append(name)
+    candidates = [by_skeleton.get(skeleton(template), ()) for template in templates]
+    return [any(read_numbers(t, name) is not None for name in near) for t, near in zip(templates, candidates)]

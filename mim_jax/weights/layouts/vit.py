@@ -133,6 +133,7 @@ LAYOUTS = (
         extras=(*SELF_SUPERVISED_HEADS, r"mask_token", r"pre_logits\..*"),
         method="supervised",
         fields=FLAVOURS["deit"],
+        unplaced_prefix=True,
     ),
     Layout(
         "timm_vit_swiglu",
@@ -144,6 +145,7 @@ LAYOUTS = (
         when=_packed,
         method="supervised",
         fields=FLAVOURS["dinov2_swiglu_vit"] | {"mask_token": False},
+        unplaced_prefix=True,
     ),
     Layout(
         "linear_probe",

@@ -89,7 +89,24 @@ def _load(kind: Any, folder: Path, missing: str = UNUSED, beyond: str = ".*") ->
     wrong += [str(key if isinstance(key, str) else key[0]) for key in found["mismatched_keys"]]
     if wrong:
         raise InputError(f"{kind.__name__} is the nearest that transformers has, but does not fit: see its {wrong[0]}")
+    _mask_once(reference)
     return reference.float().eval()
+
+
+def _mask_once(reference: Any) -> None:
+    """Halves the mask of shifted windows where Swin V2 adds it twice, as transformers 5.24 does."""
+    for module in reference.modules():
+        if type(module).__name__ == "Swinv2SelfAttention":
+            source = inspect.getsource(type(module).forward)
+            if len(re.findall(r"\+ attention_mask\b", source)) > 1:
+                module.register_forward_pre_hook(_with_half_the_mask, with_kwargs=True)
+
+
+def _with_half_the_mask(module: Any, arguments: tuple, options: dict) -> tuple[tuple, dict]:
+    bound = inspect.signature(module.forward).bind(*arguments, **options)
+    if bound.arguments.get("attention_mask") is not None:
+        bound.arguments["attention_mask"] = bound.arguments["attention_mask"] / 2
+    return bound.args, bound.kwargs
 
 
 @contextmanager
