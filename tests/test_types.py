@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-BARE = 66
+BARE = 65
 """How many parameters there are of which nothing is said but `Any`; there is no reason for another one."""
 
 

@@ -123,7 +123,7 @@ def read_model_directory(folder: Path) -> Model:
     return Model(encoder, parameters, preprocessing, objective, name, origin, notes)
 
 
-def _tuples(value: Any) -> Any:
+def _tuples(value: object) -> Any:
     """Lists, which JSON has, as tuples, which configurations have."""
     if isinstance(value, Mapping):
         return {key: _tuples(item) for key, item in value.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mim_jax.errors import InputError, unreadable
-from mim_jax.weights.files.content import checked
+from mim_jax.weights.files.content import Content, checked
 from mim_jax.weights.files.inert import Global, Opaque
 from mim_jax.weights.files.pickles import load_pickle
 from mim_jax.weights.files.tensors import DTYPES, FileStorage, shown
@@ -129,7 +129,7 @@ def _place_storages(file: BufferedIOBase, file_size: int, storages: list[tuple[F
             raise InputError(f"{storage.path} is cut off or damaged at {storage.name}: get the file again")
 
 
-def weights_in(content: Any, path: Path) -> Any:
+def weights_in(content: Content, path: Path) -> Content:
     """`content` if it may hold weights as data; raises InputError for a whole module and for impossible tensors."""
     if isinstance(content, Opaque) and isinstance(content.state, dict) and "_modules" in content.state:
         raise InputError(f"{path} is a whole pickled module of class {shown(content.name)}, not its weights: {_SAVE}")

@@ -66,7 +66,7 @@ class Reader:
             self.refuse(f"{inside}{theirs}", name, f"{known}; if it is one of them after all, --set activation=NAME")
         self.put("activation", ACTIVATIONS[name], f"{inside}{theirs}")
 
-    def put(self, ours: str, value: Any, theirs: str) -> None:
+    def put(self, ours: str, value: object, theirs: str) -> None:
         """States a value that has been checked."""
         if ours not in self.settled:
             self.values[ours], self.sources[ours] = value, f"{theirs} of {self.file}"
