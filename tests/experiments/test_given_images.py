@@ -168,7 +168,8 @@ def test_too_few_images_and_a_missing_model_are_told():
 
 def test_settings_print_what_is_not_at_its_default():
     assert repr(Settings()) == "Settings at their defaults"
-    settings = resolve({"method": {"name": "lut", "mask_ratio": 0.5, "lut": {"momentum": 0.9}}, "data": {"source": "mine"}})
+    method = {"name": "lut", "mask_ratio": 0.5, "lut": {"momentum": 0.9}}
+    settings = resolve({"method": method, "data": {"source": "mine"}})
     assert repr(settings).splitlines() == [
         "Settings, all else at its default",
         "  method: name='lut', mask_ratio=0.5, lut.momentum=0.9",
