@@ -10,7 +10,7 @@ from mim_jax.data.sources import Source
 from mim_jax.data.subset import Subset
 from mim_jax.errors import InputError
 
-Number = TypeVar("Number", bound=float)
+Number = TypeVar("Number", bound=float | int)
 
 
 def labels_of(source: Source) -> Int[np.ndarray, "_"] | None:

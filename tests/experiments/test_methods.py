@@ -96,7 +96,7 @@ def test_lut_reports_both_losses(pictures, tmp_path):
             "config.model.depth is 2, but it is read only where",
         ),
         ("simmim_swin", {"method__name": "mae"}, "MAE leaves patches out, which needs a Vision Transformer"),
-        ("mae", {"method__name": "simmim", "method__mask_patch": 6}, "mask patch of 6 pixels is no multiple of the"),
+        ("simmim_vit", {"method__mask_patch": 6}, "mask patch of 6 pixels is no multiple of the"),
         ("simmim_vit", {"method__mask_patch": 12}, "image size 32x32 is no multiple of the mask patch of 12 pixels"),
         ("simmim_swin", {"model__window": 7}, "windows of 7x7 do not divide"),
         ("simmim_swin", {"model__image_size": (32, 40), "model__window": 12}, "do not divide"),
