@@ -13,7 +13,7 @@ from tests import golden_cases as golden
 from tests.sine_fill import affine, sine, sine_images, sine_tensors
 from tests.swin_golden import config, from_tensors, parameters
 
-TOLERANCE = 1e-5
+TOLERANCE = 2e-5  # 1.2e-5 at most, on a CPU without AVX-512
 
 CLASSIFIERS = [
     ("swin_classifier", 1, "original"),

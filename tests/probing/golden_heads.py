@@ -14,7 +14,7 @@ from mim_jax.probing.pooling.frozen import FrozenTokens, Pooling
 from tests import golden_cases
 from tests.golden_cases import relative_error
 
-TOLERANCE = 1e-5
+TOLERANCE = 2e-5  # 1.1e-5 at most, on a CPU without AVX-512
 SMALL_GRADIENT = 0.3
 """Errors of a gradient are relative to its largest number, or to this where that is smaller.
 

@@ -5,6 +5,7 @@ the object, in which a persistent id is the number of a storage or tensor, or a 
 """
 
 import dataclasses
+import functools
 import struct
 import tarfile
 from collections.abc import Callable
@@ -89,7 +90,16 @@ def _content(path: Path, system: _Part, storages: _Part, tensors: _Part, pickle:
     if system.pickle().get("little_endian") is not True:
         raise InputError(f"{path} is refused: it was saved on a big-endian machine; save it anew with PyTorch")
     known = _tensors(tensors, _storages(storages))
-    return pickle.pickle(persistent=lambda key: key[0] if isinstance(key, tuple) else known[int(key, base=10)])
+    return pickle.pickle(persistent=functools.partial(_named, known))
+
+
+def _named(known: dict[int, Any], identity: object) -> object:
+    """What a persistent id stands for: a class, given with its source, or the tensor of a number."""
+    if isinstance(identity, tuple):
+        return identity[0]
+    if not isinstance(identity, str):
+        raise ValueError(f"a persistent id of type {type(identity).__name__}")
+    return known[int(identity)]
 
 
 def _storages(part: _Part) -> dict[int, TypedStorage]:
