@@ -52,7 +52,11 @@ FIRST = (
 )
 """Small runs that stand in for those that a page takes for granted."""
 
-TRAINED_ON_THE_PAGE = {"docs/results.md": ("runs/cifar10", "runs/imagenette", "runs/quickstart")}
+TRAINED_ON_THE_PAGE = {
+    "README.md": ("runs/quickstart",),
+    "configs/quickstart.py": ("runs/quickstart",),
+    "docs/results.md": ("runs/cifar10", "runs/imagenette", "runs/quickstart"),
+}
 """Folders that are not there yet where a page begins."""
 
 ON_DIGITS = {"imagenette": "--config.data.test_split=test"}
