@@ -90,7 +90,7 @@ def run(command: str, folder: Path) -> str:
     seconds = time.monotonic() - started
     stopped = "benchmarks/" in command and seconds >= PATIENCE
     wrong = "" if process.returncode == 0 or stopped else f"status {process.returncode} after {seconds:.0f} s:\n{text}"
-    print(f"{'WRONG' if wrong else 'right'} {seconds:6.1f} s  {' '.join(command.split())}", flush=True)
+    print(f"{'WRONG' if wrong else 'right'} {seconds:6.1f} s  {' '.join(command.split())}\n{wrong}".rstrip(), flush=True)
     return wrong and f"{command}\n{wrong}"
 
 
