@@ -2,12 +2,14 @@
 
     taskset -c 1 python benchmarks/convert.py --scratch=/tmp/convert --contenders=load,command,torch
 
-`torch` is `torch.load` and a NumPy copy of every tensor, `load` is `mim_jax.load`, `command` is `python
-convert_torch_weights.py`. Every sample is a process of its own; one of each a round, in turn, so that whatever else the
-machine does meets all of them. Imports are measured apart; the command's in a process that does nothing else. The peak
-is that of the resident memory, above what it is after the imports. The file, of 1.2 GB, is written into the scratch
-folder and deleted at the end; it lies in the system's cache unless `--cold` is given. CPU seconds are those of the
-program and, after the plus, of the system: fresh memory costs much of these on a virtual machine.
+`torch` is `torch.load` and a NumPy copy of every tensor, `rewrite` the same and `safetensors.numpy.save_file`, `load` is
+`mim_jax.load`, `command` is `python convert_torch_weights.py`, `before` that of another checkout (`--before`).
+
+Every sample is a process of its own; one of each a round, in turn, so that whatever else the machine does meets all of
+them. Imports are measured apart; the command's in a process that does nothing else. The peak is that of the resident
+memory, above what it is after the imports. The file, of 1.2 GB, is written into the scratch folder and deleted at the
+end; it lies in the system's cache unless `--cold` is given. CPU seconds are those of the program and, after the plus,
+of the system: fresh memory costs much of these on a virtual machine.
 """
 
 import argparse
@@ -22,7 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-COMMAND = Path(__file__).parents[1] / "convert_torch_weights.py"
+HERE = Path(__file__).parents[1]
+COMMAND = "convert_torch_weights.py"
 ENCODER = "vit_large_patch16"
 MEBIBYTE = 2**20
 
@@ -48,6 +51,14 @@ def read_by_torch() -> Callable[[Path], Any]:
     return read
 
 
+def rewrite_by_torch() -> Callable[[Path], Any]:
+    """As users turn the files of others into those of safetensors."""
+    from safetensors.numpy import save_file
+
+    read = read_by_torch()
+    return lambda path: save_file(read(path), path.with_name("rewritten.safetensors"))
+
+
 def read_by_us() -> Callable[[Path], Any]:
     """`mim_jax.load`."""
     from mim_jax.weights.loading import load
@@ -55,7 +66,11 @@ def read_by_us() -> Callable[[Path], Any]:
     return load
 
 
-READERS: dict[str, Callable[[], Callable[[Path], Any]]] = {"torch": read_by_torch, "load": read_by_us}
+READERS: dict[str, Callable[[], Callable[[Path], Any]]] = {
+    "torch": read_by_torch,
+    "rewrite": rewrite_by_torch,
+    "load": read_by_us,
+}
 """Contender to what imports its libraries and returns what reads a file."""
 
 
@@ -89,18 +104,19 @@ def run(*arguments: str | Path) -> Sample:
     return Sample(time.perf_counter() - start, 0.0, used.ru_utime, used.ru_stime, used.ru_maxrss / 1024)
 
 
-def convert(file: Path) -> Sample:
-    """A sample of the command, less what its imports alone take."""
+def convert(file: Path, root: Path) -> Sample:
+    """A sample of the command of a checkout, less what its imports alone take."""
     output = file.with_name("converted")
-    imports, whole = run("-c", "import mim_jax.weights.converting"), run(COMMAND, file, output)
+    imports = run("-c", f"import sys; sys.path.insert(0, {str(root)!r}); import mim_jax.weights.converting")
+    whole = run(root / COMMAND, file, output)
     shutil.rmtree(output)
     return Sample(*(b - a for a, b in zip(imports, whole)))._replace(imports=imports.seconds)
 
 
-def sample(contender: str, file: Path) -> Sample:
+def sample(contender: str, file: Path, before: Path) -> Sample:
     """One run of a contender."""
-    if contender == "command":
-        return convert(file)
+    if contender in ("command", "before"):
+        return convert(file, HERE if contender == "command" else before)
     command = [sys.executable, __file__, "--sample", contender, "--file", str(file)]
     return Sample(*json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
@@ -126,14 +142,14 @@ def write_checkpoint(file: Path) -> None:
     torch.save({"model": {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}}, file)
 
 
-def measure(contenders: list[str], file: Path, rounds: int, cold: bool) -> dict[str, list[Sample]]:
+def measure(contenders: list[str], file: Path, rounds: int, cold: bool, before: Path) -> dict[str, list[Sample]]:
     """The samples of every contender."""
     samples: dict[str, list[Sample]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name in contenders:
             if cold:
                 forget(file)
-            samples[name].append(sample(name, file))
+            samples[name].append(sample(name, file, before))
     return samples
 
 
@@ -170,6 +186,7 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, help="folder for 2.5 GB, deleted at the end; must not be there")
     parser.add_argument("--contenders", default="load,command,torch", help="the ratios are to the last one")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--before", type=Path, default=HERE, help="the checkout of the contender `before`")
     parser.add_argument("--cold", action="store_true", help="the file is read from the disk")
     parser.add_argument("--sample", choices=[*READERS, "write"], help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
@@ -186,7 +203,8 @@ def main() -> None:
         subprocess.run([sys.executable, __file__, "--sample=write", "--file", str(file)], check=True)
         cores = len(os.sched_getaffinity(0))
         print(f"{file.stat().st_size / MEBIBYTE:.0f} MiB, {cores} core(s), {'cold' if arguments.cold else 'warm'}")
-        report(measure(arguments.contenders.split(","), file, arguments.rounds, arguments.cold))
+        contenders, before = arguments.contenders.split(","), arguments.before.resolve()
+        report(measure(contenders, file, arguments.rounds, arguments.cold, before))
     finally:
         shutil.rmtree(arguments.scratch)
 

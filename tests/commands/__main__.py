@@ -60,6 +60,12 @@ TRAINED_ON_THE_PAGE = {
 """Folders that are not there yet where a page begins."""
 
 ON_DIGITS = {"imagenette": "--config.data.test_split=test"}
+TRAINED = "--config.trained.epochs=1.0 --config.trained.warmup_epochs=0.0"
+STORED = "--config.frozen.train_images=300"
+SHORTER = {
+    "layers": STORED, "dinov2_grid": TRAINED, "mae": TRAINED, "analyze": "--config.statistics.images=100"
+}  # fmt: skip
+"""What makes a configuration for frozen encoders short; most train heads and also store features."""
 
 
 def defaults() -> Iterator[str]:
@@ -68,7 +74,8 @@ def defaults() -> Iterator[str]:
         for encoder in ("quickstart", "swin"):
             yield (
                 f"python main.py --config={path.relative_to(ROOT)} --encoder={encoder}=runs/{encoder} "
-                f"--workdir=runs/{path.stem}_{encoder} {ON_DIGITS.get(path.stem, '')}".strip()
+                f"--workdir=runs/{path.stem}_{encoder} {SHORTER.get(path.stem, f'{TRAINED} {STORED}')} "
+                f"{ON_DIGITS.get(path.stem, '')}".strip()
             )
 
 
@@ -90,7 +97,8 @@ def run(command: str, folder: Path) -> str:
     seconds = time.monotonic() - started
     stopped = "benchmarks/" in command and seconds >= PATIENCE
     wrong = "" if process.returncode == 0 or stopped else f"status {process.returncode} after {seconds:.0f} s:\n{text}"
-    print(f"{'WRONG' if wrong else 'right'} {seconds:6.1f} s  {' '.join(command.split())}\n{wrong}".rstrip(), flush=True)
+    outcome = "WRONG" if wrong else "right"
+    print(f"{outcome} {seconds:6.1f} s  {' '.join(command.split())}\n{wrong}".rstrip(), flush=True)
     return wrong and f"{command}\n{wrong}"
 
 
