@@ -2,8 +2,8 @@
 
     taskset -c 1 python benchmarks/convert.py --scratch=/tmp/convert --contenders=load,command,torch
 
-`torch` is `torch.load` and a NumPy copy of every tensor, `rewrite` the same and `safetensors.numpy.save_file`, `load` is
-`mim_jax.load`, `command` is `python convert_torch_weights.py`, `before` that of another checkout (`--before`).
+`torch` is `torch.load` and a NumPy copy of every tensor, `rewrite` the same and `safetensors.numpy.save_file`, `load`
+is `mim_jax.load`, `command` is `python convert_torch_weights.py`, `before` that of another checkout (`--before`).
 
 Every sample is a process of its own; one of each a round, in turn, so that whatever else the machine does meets all of
 them. Imports are measured apart; the command's in a process that does nothing else. The peak is that of the resident
