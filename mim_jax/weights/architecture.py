@@ -25,7 +25,7 @@ FIELDS: dict[str, Callable[[Evidence], dict[str, Any]]] = {
 """Family to what finds its fields."""
 
 SHOWN = (
-    "version", "width", "channels", "patch_size", "depths", "class_token", "distillation_token", "registers",
+    "version", "width", "channels", "patch_size", "depth", "depths", "class_token", "distillation_token", "registers",
     "query_key_norm", "mlp", "relative_position_bias", "final_norm", "mask_token",
 )  # fmt: skip
 """Fields that arrays tell for sure: whoever states them otherwise speaks of another file."""
@@ -56,7 +56,7 @@ def work_out(layout: Layout, evidence: Evidence) -> Architecture:
     Raises InputError where something must be stated, or where what is stated and what is seen do not fit together.
     """
     fields = layout.fields | FIELDS[layout.family](evidence)
-    _check_statements(evidence, fields, layout.family)
+    _check_statements(layout, evidence, fields)
     if evidence.has_layer_scale and not fields.get("layer_scale"):
         fields["layer_scale"] = LAYER_SCALE
     fields |= {key: value for key, value in evidence.given.items() if key in _names(layout.family)}
@@ -90,12 +90,13 @@ def _check_patches(encoder: AnyEncoderConfig) -> None:
         )
 
 
-def _check_statements(evidence: Evidence, seen: dict[str, Any], family: str) -> None:
+def _check_statements(layout: Layout, evidence: Evidence, seen: dict[str, Any]) -> None:
     """Raises InputError where a field that arrays show is stated otherwise."""
     given = evidence.given
-    for key in SHOWN + (("num_heads",) if family == "swin_transformer" else ()):
+    for key in SHOWN + (("num_heads",) if layout.family == "swin_transformer" else ()):
         if key in given and key in seen and given[key] != seen[key]:
-            _contradict(evidence, key, written(seen[key]))
+            lacks = _first_of_block(layout, seen[key]) if key == "depth" and given[key] > seen[key] else ""
+            _contradict(evidence, key, f"{written(seen[key])}{lacks}")
     if "mlp_ratio" in given and int(seen["width"] * given["mlp_ratio"]) != int(seen["width"] * seen["mlp_ratio"]):
         _contradict(evidence, "mlp_ratio", written(seen["mlp_ratio"]))
     if "qkv_bias" in given and (given["qkv_bias"] == "none") != (seen["qkv_bias"] == "none"):
@@ -104,6 +105,12 @@ def _check_statements(evidence: Evidence, seen: dict[str, Any], family: str) -> 
         _contradict(evidence, "layer_scale", f"{'' if evidence.has_layer_scale else 'no '}factors on its branches")
     if "position" in given and (given["position"] == "none") != (seen["position"] == "none"):
         _contradict(evidence, "position", f"{'no' if seen['position'] == 'none' else 'a'} table of positions")
+
+
+def _first_of_block(layout: Layout, block: int) -> str:
+    """In brackets, that the first array of a block is not there."""
+    _, names = layout.sources_of(f"encoder/blocks/{block}/norm1/scale")[0]
+    return f" (it lacks {names[0]})"
 
 
 def _contradict(evidence: Evidence, key: str, shown: str) -> None:

@@ -194,7 +194,7 @@ def test_a_folder_of_hugging_face_has_its_configuration(tmp_path):
     assert found.files == (GOLDEN / "hf_vit" / "model.safetensors",) and found.preprocessor is None
     same = open_checkpoint(GOLDEN / "hf_vit" / "model.safetensors")
     assert same.format == "safetensors" and same.config == found.config and set(same.content) == set(found.content)
-    assert open_checkpoint(GOLDEN / "hf_vit" / "checkpoint.pth").config is None
+    assert open_checkpoint(GOLDEN / "hf_vit" / "checkpoint.pth").config == found.config
     shutil.copytree(GOLDEN / "hf_vit", tmp_path / "model")
     (tmp_path / "model" / "preprocessor_config.json").write_text('{"size": 224}')
     assert open_checkpoint(tmp_path / "model").preprocessor == {"size": 224}

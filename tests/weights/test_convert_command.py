@@ -127,8 +127,11 @@ def test_known_checkpoints_are_listed(capsys):
         (["{mae}", "{out}", "--set", "num_head=4"], "did you mean 'num_heads'?"),
         (["{mae}", "{out}", "--set", "num_heads"], "write --set KEY=VALUE"),
         (["{mae}", "{out}", "--set", "num_heads=5"], "width 48 is not divisible by 5 heads"),
-        (["{mae}", "{out}", "--set", "num_heads=four"], "num_heads of --set must be like 12, not 'four'"),
-        (["{mae}", "{out}", "--set", "image_size=40,40", *MAE_FLAGS], "pos_embed"),
+        (
+            ["{mae}", "{out}", "--set", "num_heads=four"],
+            "num_heads of --set must be a whole number from 1 to 16384, not four",
+        ),
+        (["{mae}", "{out}", "--set", "image_size=40,40", *MAE_FLAGS], "table of positions has 65 rows"),
         (["{mae}", "{out}", "--layout", "keras"], "unknown layout 'keras'"),
         (["{mae}", "{out}", "--layout", "swin"], "it lacks"),
         (["{mae}", "{out}", "--dtype", "int8"], "weights cannot be of type 'int8'"),
