@@ -108,7 +108,7 @@ def test_constant_logits_give_the_uniform_values(prefix: int):
     np.testing.assert_allclose(
         ours.attention_received, np.full((2, 3, prefix + patches), 1 / (prefix + patches)), rtol=1e-6
     )
-    np.testing.assert_allclose(ours.layer["jensen_shannon_between_heads"], [0, 0], atol=1e-5)
+    np.testing.assert_allclose(ours.layer["jensen_shannon_between_heads"], [0, 0], atol=5e-6)
     if prefix:
         first = ours.heads["class"]
         np.testing.assert_allclose(first["self_attention_against_patches"], np.full((2, 3), 1 / patches), rtol=1e-6)
@@ -136,9 +136,9 @@ def test_sums_equal_the_float64_reference_whole_and_streamed(grid, patch, prefix
     [(1, 1e-6, 5e-7, 1e-6, 2e-6), (4, 1e-6, 5e-7, 1e-6, 5e-6), (12, 1e-6, 5e-7, 1e-6, 1e-5)],
 )
 def test_errors_against_float64_stay_within_the_table(spread, entropy, distance, information, divergence):
-    """Means over heads at 197 tokens, float32, and bfloat16 queries and keys within ten times the bounds for those.
+    """Means over heads at 197 tokens, float32, and bfloat16 queries and keys within five times the bounds for those.
 
-    The bounds are what a CPU with AVX-512 gives; with AVX2 products are summed in longer chains (entropy: 6.5e-6).
+    The bounds are what a CPU with AVX-512 gives; with AVX2 products are summed in longer chains (entropy: 3.7 times the bound).
     """
     generator = np.random.default_rng(spread)
     query, key = generator.standard_normal((2, 1, 4, 197, 64))
@@ -167,7 +167,7 @@ def test_errors_against_float64_stay_within_the_table(spread, entropy, distance,
             )
             for name, (value, bound) in wanted.items():
                 error = np.abs(np.asarray(ours.heads["patches"][name]).mean() - value.mean())
-                assert error < 10 * bound * max(1, abs(value.mean())), (name, dtype, implementation, error)
+                assert error < 5 * bound * max(1, abs(value.mean())), (name, dtype, implementation, error)
 
 
 def test_implementations_agree():
@@ -287,7 +287,7 @@ def test_one_head_has_no_divergence_to_others():
     query, key = (x[:, :1] for x in queries_and_keys(9))
     ours = attention_statistics(query, key, grid=(3, 3))
     assert "kl_between_heads" not in ours.heads["patches"]
-    np.testing.assert_allclose(ours.layer["jensen_shannon_between_heads"], [0, 0], atol=1e-5)
+    np.testing.assert_allclose(ours.layer["jensen_shannon_between_heads"], [0, 0], atol=5e-6)
 
 
 def test_wrong_number_of_tokens_is_refused():
