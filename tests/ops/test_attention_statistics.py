@@ -138,7 +138,7 @@ def test_sums_equal_the_float64_reference_whole_and_streamed(grid, patch, prefix
 def test_errors_against_float64_stay_within_the_table(spread, entropy, distance, information, divergence):
     """Means over heads at 197 tokens, float32, and bfloat16 queries and keys within five times the bounds for those.
 
-    The bounds are what a CPU with AVX-512 gives; with AVX2 products are summed in longer chains (entropy: 3.7 times the bound).
+    The bounds are what a CPU with AVX-512 gives; AVX2 alone sums products in longer chains (entropy: 3.7 times as far).
     """
     generator = np.random.default_rng(spread)
     query, key = generator.standard_normal((2, 1, 4, 197, 64))

@@ -4,6 +4,7 @@ import _thread
 import hashlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -80,7 +81,9 @@ def spoil(monkeypatch, spoiled):
     monkeypatch.setattr(Import, "read", lambda self, entry: (next(count) == 10 and spoiled()) or read(self, entry))
 
 
-def test_an_interruption_in_the_middle_leaves_nothing(tmp_path, monkeypatch):
+def test_an_interruption_in_the_middle_leaves_nothing(tmp_path, monkeypatch, request):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     spoil(monkeypatch, _thread.interrupt_main)
     with pytest.raises(KeyboardInterrupt):
         convert(golden.FOLDER / "mae_pretrain" / "checkpoint.pth", tmp_path / "a" / "model", options_of("mae_pretrain"))

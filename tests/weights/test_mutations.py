@@ -9,7 +9,7 @@ import pytest
 from tests.weights.mutated_networks import ends
 from tests.weights.mutations import FILES, damaged, original, outcome, run
 
-FEW, MANY = 200, 1500  # changed networks in every run of the tests, and in a slow one
+FEW, MANY = 100, 1500  # changed networks in every run of the tests, and in a long one
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -40,6 +40,6 @@ def test_thousands_of_damaged_files_are_read_or_refused_with_little_memory_and_t
     go_through("--of", "bytes", "--seed", first, "--count", 2000)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_many_changed_networks_are_models_or_refused_with_little_memory_and_time():
     go_through("--of", "networks", "--seed", FEW, "--count", MANY)
